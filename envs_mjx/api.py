@@ -1,0 +1,80 @@
+"""The environment contract, written once.
+
+An environment is a pair of pure functions and a static description:
+
+    reset(key) -> (state, obs)
+    step(state, action) -> (state, TimeStep)
+
+Both are unbatched (``jax.vmap`` makes a batch), deterministic given their arguments, and never reset on their own:
+``TimeStep.obs`` is always the observation *before* any reset, so that a time limit can be bootstrapped correctly.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Bool, Float, Key
+
+PRNGKey = Key[Array, ""]
+
+
+class TimeStep(NamedTuple):
+    """What one environment step returns.
+
+    Attributes:
+        obs: observation after the step, before any reset, ``[O]``.
+        reward: task reward of the step.
+        cost: indicator (0 or 1) of each cost in ``EnvSpec.cost_names``, ``[K]``.
+        terminated: the episode ended in a state from which no further reward can be had (bootstrap with zero).
+        truncated: the episode was cut, by the time limit or a failed simulation (bootstrap with the value of ``obs``).
+        info: further scalars; always holds ``cost``, the indicator of the sum of all costs, which is what
+            Safety-Gymnasium returns as ``cost``.
+    """
+
+    obs: Float[Array, "*batch O"]
+    reward: Float[Array, "*batch"]
+    cost: Float[Array, "*batch K"]
+    terminated: Bool[Array, "*batch"]
+    truncated: Bool[Array, "*batch"]
+    info: dict[str, Array]
+
+
+class EnvSpec(NamedTuple):
+    """Static description of an environment.
+
+    Attributes:
+        id: registered name.
+        obs_blocks: name and length of every block of the flat observation, in order.
+        action_low: lowest action per actuator (actions are clipped to the bounds, never rescaled).
+        action_high: highest action per actuator.
+        cost_names: names of the entries of ``TimeStep.cost``.
+        horizon: steps after which an episode is truncated.
+        control_dt: duration of one environment step, s.
+        engine: what computes the physics, e.g. ``"mjx"``.
+    """
+
+    id: str
+    obs_blocks: tuple[tuple[str, int], ...]
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    cost_names: tuple[str, ...]
+    horizon: int
+    control_dt: float
+    engine: str
+
+    @property
+    def obs_size(self) -> int:
+        """Length of the flat observation."""
+        return sum(size for _, size in self.obs_blocks)
+
+    @property
+    def action_size(self) -> int:
+        """Number of actuators."""
+        return len(self.action_low)
+
+
+class Env(NamedTuple):
+    """``reset(key) -> (state, obs)`` and ``step(state, action) -> (state, TimeStep)``, see the module docstring."""
+
+    reset: Callable[[PRNGKey], tuple[Any, Array]]
+    step: Callable[[Any, Array], tuple[Any, TimeStep]]
+    spec: EnvSpec
