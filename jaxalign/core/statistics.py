@@ -1,0 +1,56 @@
+"""Running mean and variance of a stream of vectors."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+MIN_STD = 1e-2
+
+
+class RunningStatistics(NamedTuple):
+    """Count, mean and sum of squared deviations of all samples so far, merged batch by batch.
+
+    Source: Chan, Golub, LeVeque, "Algorithms for computing the sample variance" (1983), the pairwise update.
+
+    Attributes:
+        count: number of samples.
+        mean: per component.
+        deviation: sum of squared deviations from the mean, per component.
+    """
+
+    count: Float[Array, ""]
+    mean: Float[Array, " O"]
+    deviation: Float[Array, " O"]
+
+    @classmethod
+    def empty(cls, size: int) -> "RunningStatistics":
+        """No samples yet."""
+        return cls(jnp.zeros(()), jnp.zeros(size), jnp.zeros(size))
+
+    def update(self, x: Float[Array, "*batch O"]) -> "RunningStatistics":
+        """Adds every row of `x`."""
+        x = x.reshape(-1, x.shape[-1])
+        added = jnp.float32(x.shape[0])
+        mean = x.mean(axis=0)
+        deviation = jnp.sum(jnp.square(x - mean), axis=0)
+        count = self.count + added
+        shift = mean - self.mean
+        return RunningStatistics(
+            count,
+            self.mean + shift * added / count,
+            self.deviation + deviation + jnp.square(shift) * self.count * added / count,
+        )
+
+    def std(self) -> Float[Array, " O"]:
+        """Sample standard deviation (n - 1), at least 0.01."""
+        return jnp.maximum(jnp.sqrt(self.deviation / jnp.maximum(self.count - 1.0, 1.0)), MIN_STD)
+
+    def normalise(self, x: Float[Array, "*batch O"], clip: float = 5.0) -> Float[Array, "*batch O"]:
+        """(x - mean) / std, clipped to +-`clip`; the identity up to clipping while there are fewer than two samples.
+
+        Source: OmniSafe's observation normaliser. Deviation: a first sample that passes unchanged is clipped too.
+        """
+        ready = self.count > 1
+        centred = (x - jnp.where(ready, self.mean, 0.0)) / jnp.where(ready, self.std(), 1.0)
+        return jnp.clip(centred, -clip, clip)

@@ -1,0 +1,137 @@
+"""Constraint handlers: the part that makes an algorithm safe.
+
+A handler can act in three places: between iterations (`observe` the measured excess ``J_c - limit`` [K], positive when
+violated), before the surrogate (`mix` one advantage out of 1 + K), and inside the loss (`penalty` on the predicted
+change of ``J_c``). Each defaults to doing nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+PerConstraint = Float[Array, " K"]
+
+
+class Constraint(NamedTuple):
+    """A constraint handler.
+
+    Attributes:
+        init: number of constraints to state.
+        observe: ``(state, J_c [K], limit [K]) -> state``, once per iteration and before the policy step.
+        mix: ``(state, reward_advantage [...], cost_advantage [..., K]) -> advantage [...]``.
+        penalty: ``(state, change of J_c [K], excess [K]) -> scalar`` added to the policy loss.
+        multipliers: state to what a person wants to see, ``[K]``.
+    """
+
+    init: Callable[[int], Any] = lambda num_costs: ()
+    observe: Callable[[Any, PerConstraint, PerConstraint], Any] = lambda state, cost, limit: state
+    mix: Callable[[Any, Array, Array], Array] = lambda state, reward, cost: reward
+    penalty: Callable[[Any, PerConstraint, PerConstraint], Array] = lambda state, change, excess: jnp.zeros(())
+    multipliers: Callable[[Any], PerConstraint] = lambda state: jnp.zeros(0)
+
+
+def scalarise(multipliers: PerConstraint, reward: Float[Array, "*batch"], cost: Float[Array, "*batch K"]):
+    """(A - sum_k mu_k A_k) / (1 + sum_k mu_k), a convex combination whatever the multipliers."""
+    return (reward - cost @ multipliers) / (1.0 + multipliers.sum())
+
+
+def unconstrained() -> Constraint:
+    """Ignores costs."""
+    return Constraint()
+
+
+class LagrangeState(NamedTuple):
+    """Multipliers [K] and the state of their optimiser."""
+
+    multipliers: PerConstraint
+    optimiser: Any
+
+
+def lagrangian(
+    optimiser: optax.GradientTransformation, initial: float = 1e-3, upper_bound: float = jnp.inf
+) -> Constraint:
+    """Dual ascent on mu >= 0 along J_c - limit; any optax optimiser does the ascent.
+
+    Source: Ray, Achiam, Amodei 2019, "Benchmarking safe exploration"; initial value and Adam as in OmniSafe.
+
+    Args:
+        optimiser: of the multipliers.
+        initial: first value.
+        upper_bound: multipliers are clipped to [0, upper_bound] after each step.
+    """
+
+    def init(num_costs):
+        multipliers = jnp.full(num_costs, initial, jnp.float32)
+        return LagrangeState(multipliers, optimiser.init(multipliers))
+
+    def observe(state, cost, limit):
+        updates, opt = optimiser.update(limit - cost, state.optimiser, state.multipliers)
+        return LagrangeState(jnp.clip(state.multipliers + updates, 0.0, upper_bound), opt)
+
+    def mix(state, reward, cost):
+        return scalarise(state.multipliers, reward, cost)
+
+    return Constraint(init, observe, mix, multipliers=lambda state: state.multipliers)
+
+
+class PIDState(NamedTuple):
+    """Memory of a PID controller, per constraint; `past` holds the smoothed costs of the last `delay` steps."""
+
+    integral: PerConstraint
+    smooth_excess: PerConstraint
+    smooth_cost: PerConstraint
+    past: Float[Array, "delay K"]
+    multipliers: PerConstraint
+
+
+def pid(
+    kp: float = 0.1,
+    ki: float = 0.01,
+    kd: float = 0.01,
+    *,
+    delay: int = 10,
+    smoothing: float = 0.95,
+    initial: float = 1e-3,
+    penalty_max: float = jnp.inf,
+    diff_norm: bool = False,
+) -> Constraint:
+    """Multipliers from a PID controller on the excess.
+
+        I <- max(0, I + ki D),  P <- a P + (1 - a) D,  C <- a C + (1 - a) J_c     with D = J_c - limit
+        mu = max(0, kp P + I + kd max(0, C - C[delay steps ago]))
+
+    Source: Stooke, Achiam, Abbeel 2020, https://arxiv.org/abs/2007.03964; gains, delay and initial value as in OmniSafe.
+
+    Args:
+        kp: proportional gain.
+        ki: integral gain.
+        kd: derivative gain.
+        delay: steps over which the derivative is taken.
+        smoothing: a above.
+        initial: initial integral.
+        penalty_max: largest multiplier.
+        diff_norm: keep integral and multiplier within [0, 1].
+    """
+    ceiling = 1.0 if diff_norm else jnp.inf
+
+    def init(num_costs):
+        zeros = jnp.zeros(num_costs)
+        return PIDState(jnp.full(num_costs, initial, jnp.float32), zeros, zeros, jnp.zeros((delay, num_costs)), zeros)
+
+    def observe(state, cost, limit):
+        excess = cost - limit
+        integral = jnp.clip(state.integral + ki * excess, 0.0, ceiling)
+        smooth_excess = smoothing * state.smooth_excess + (1 - smoothing) * excess
+        smooth_cost = smoothing * state.smooth_cost + (1 - smoothing) * cost
+        derivative = jnp.maximum(smooth_cost - state.past[0], 0.0)
+        output = jnp.maximum(kp * smooth_excess + integral + kd * derivative, 0.0)
+        past = jnp.concatenate([state.past[1:], smooth_cost[None]])
+        return PIDState(integral, smooth_excess, smooth_cost, past, jnp.minimum(output, min(ceiling, penalty_max)))
+
+    def mix(state, reward, cost):
+        return scalarise(state.multipliers, reward, cost)
+
+    return Constraint(init, observe, mix, multipliers=lambda state: state.multipliers)
