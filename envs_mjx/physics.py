@@ -14,6 +14,8 @@ Both integrate `SUBSTEPS` semi-implicit Euler steps with implicit joint damping,
 more without integrating, so that accelerations belong to the new state.
 """
 
+import contextlib
+import io
 import os
 import threading
 from collections import defaultdict
@@ -26,12 +28,14 @@ import mujoco
 import mujoco.batch
 import numpy as np
 from jaxtyping import Array, Bool, Float
-from mujoco import mjx
 
 from envs_mjx import lanes, scene
 from envs_mjx.agents import Agent
 from envs_mjx.geometry import box_distance, quat_to_mat
 from envs_mjx.scene import FreeBox
+
+with contextlib.redirect_stdout(io.StringIO()):  # it prints that Warp, which is optional, is missing
+    from mujoco import mjx
 
 SUBSTEPS = 10
 MJX_SLOTS = 3

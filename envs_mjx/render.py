@@ -19,6 +19,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
+from envs_mjx.agents import POINT
+
 if TYPE_CHECKING:
     import mujoco
 
@@ -57,6 +59,34 @@ class Frame(NamedTuple):
     episode_return: float  # sum of the rewards of the episode so far
     episode_cost: float  # sum of the costs of the episode so far
     cost: float  # of this step; above 0 the robot violates a constraint and is drawn red
+
+
+def frames(states: Any, reward: np.ndarray, cost: np.ndarray, stride: int = 1) -> list[Frame]:
+    """Frames of a recorded navigation episode, every `stride`-th step.
+
+    Args:
+        states: states of `envs_mjx.navigation` stacked over time, [T].
+        reward: of every step, [T].
+        cost: of every step, [T]; the worst within a stride is shown.
+        stride: steps per frame.
+    """
+    qpos = np.asarray(states.physics.qpos)
+    boxes = qpos[:, POINT.nq :].reshape(len(qpos), -1, 7)
+    returns, costs = np.cumsum(reward), np.cumsum(cost)
+    return [
+        Frame(
+            agent_xy=qpos[t, :2],
+            agent_yaw=float(qpos[t, 2]),
+            goal_xy=np.asarray(states.points["goal"])[t, 0],
+            hazards_xy=np.asarray(states.points["hazards"])[t],
+            vases_pos=boxes[t, :, :3],
+            vases_quat=boxes[t, :, 3:],
+            episode_return=float(returns[t]),
+            episode_cost=float(costs[t]),
+            cost=float(cost[max(0, t - stride + 1) : t + 1].max()),
+        )
+        for t in range(0, len(qpos), stride)
+    ]
 
 
 class GLUnavailable(RuntimeError):  # noqa: N818

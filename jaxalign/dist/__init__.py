@@ -1,7 +1,7 @@
 """Devices: mesh, sharding, checkpoints, preemption."""
 
 from jaxalign.dist.checkpoint import Checkpoints
-from jaxalign.dist.mesh import make_mesh, over_envs, place, shardings
+from jaxalign.dist.mesh import Mesh, make_mesh, over_envs, shardings
 from jaxalign.dist.preemption import StopRequest
 
-__all__ = ["Checkpoints", "StopRequest", "make_mesh", "over_envs", "place", "shardings"]
+__all__ = ["Checkpoints", "Mesh", "StopRequest", "make_mesh", "over_envs", "shardings"]

@@ -66,8 +66,3 @@ def shardings(state: Any, mesh: Mesh, split: Collection[str]) -> Any:
         return jax.tree.map(lambda _: across if name in split else everywhere, value)
 
     return type(state)(*(field(name, getattr(state, name)) for name in state._fields))
-
-
-def place(state: Any, where: Any) -> Any:
-    """The state moved to its shardings."""
-    return jax.device_put(state, where)

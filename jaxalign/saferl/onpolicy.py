@@ -280,7 +280,7 @@ def on_policy(
             critic=critic_params,
             critic_optimiser=jax.vmap(optimiser.init)(critic_params),
             constraint=parts.constraint.init(len(limit)),
-            statistics=RunningStatistics.empty(env.spec.obs_size).update(envs.obs),
+            statistics=RunningStatistics.empty(env.spec.obs_size),
             rollout=envs,
             episodes=jnp.zeros(2),
             hyper=Hyper(*(jnp.asarray(x, jnp.float32) for x in (limit, config.learning_rate, parts.critic.learning_rate, total_iterations))),
@@ -345,7 +345,7 @@ def on_policy(
             critic=critic_params,
             critic_optimiser=critic_opt,
             constraint=duals,
-            statistics=state.statistics.update(data.next_obs),
+            statistics=state.statistics.update(data.obs).update(data.next_obs),  # first and last observations too
             rollout=envs,
             episodes=episodes,
             hyper=state.hyper,

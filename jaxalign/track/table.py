@@ -47,7 +47,8 @@ def evaluation_table(returns: ArrayLike, costs: Mapping[str, ArrayLike], limits:
     rows = [("", "mean", "95 % interval", "limit", "met?"), ("return", *_estimate(*interval(returns)), "-", "-")]
     for name, limit in limits.items():
         mean, half_width = interval(costs[name])
-        rows.append((f"cost {name}", *_estimate(mean, half_width), f"{limit:.2f}", _verdict(mean, half_width, limit)))
+        label = name if name.startswith("cost") else f"cost {name}"
+        rows.append((label, *_estimate(mean, half_width), f"{limit:.2f}", _verdict(mean, half_width, limit)))
     return _layout(rows)
 
 

@@ -1,0 +1,89 @@
+"""The program ``jaxalign``."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+import envs_mjx
+from jaxalign import saferl
+from jaxalign.cli import run
+from jaxalign.core.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Resume:
+    """Continue an interrupted run from its last checkpoint, bit for bit.
+
+    Attributes:
+        run: folder of the run, such as runs/NAME.
+    """
+
+    run: tyro.conf.Positional[Path]
+
+
+@dataclasses.dataclass(frozen=True)
+class Eval:
+    """Evaluate the last checkpoint of a run.
+
+    Attributes:
+        run: folder of the run, such as runs/NAME.
+        episodes: number of episodes.
+        seed: of the evaluation.
+        deterministic: take the policy's mean action instead of sampling (limits hold for the sampled policy).
+        video: whether to film an episode.
+    """
+
+    run: tyro.conf.Positional[Path]
+    episodes: int = 100
+    seed: int = 1
+    deterministic: bool = False
+    video: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """List algorithms and environment ids, a line each."""
+
+
+Command = (
+    Annotated[run.TrainConfig, tyro.conf.subcommand("train", description="Train a policy under cost limits.")]
+    | Annotated[Resume, tyro.conf.subcommand("resume")]
+    | Annotated[Eval, tyro.conf.subcommand("eval")]
+    | Annotated[List, tyro.conf.subcommand("list")]
+)
+
+
+def _list() -> None:
+    print("algorithms")
+    for name in saferl.names():
+        print(f"  {name:10s} {saferl.CATALOGUE[name].summary}")
+    print("environments")
+    for env_id in envs_mjx.ids():
+        spec = envs_mjx.make(env_id).spec
+        costs = ", ".join(spec.cost_names) or "no costs"
+        print(f"  {env_id:22s} observation {spec.obs_size}, action {spec.action_size}; {costs}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the command line and runs it; returns the exit status."""
+    command = tyro.cli(Command, prog="jaxalign", description="Alignment experiments on accelerators.", args=argv)
+    try:
+        if isinstance(command, run.TrainConfig):
+            return _status(run.train(command))
+        if isinstance(command, Resume):
+            return _status(run.resume(command.run))
+        if isinstance(command, Eval):
+            run.evaluate(command.run, command.episodes, command.seed, command.deterministic, command.video)
+        else:
+            _list()
+    except UserError as error:
+        print(f"jaxalign: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _status(result: run.Result) -> int:
+    return 0 if result.evaluation is not None else 130

@@ -1,0 +1,349 @@
+"""A training run: build, train with checkpoints and records, evaluate. Used by the command line and by experiments."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import envs_mjx
+from envs_mjx import render
+from jaxalign import dist, saferl, track
+from jaxalign.core import prng
+from jaxalign.core.errors import UserError
+from jaxalign.core.types import Env, Learner
+from jaxalign.saferl import evaluation, onpolicy
+
+VIDEO_FRAMES = 250
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """A whole training run; `jaxalign train` without arguments runs the defaults.
+
+    Attributes:
+        algorithm: name in the catalogue (see `jaxalign list`).
+        env: environment id (see `jaxalign list`).
+        cost_limit: highest allowed cost per episode, one number per entry of `costs`.
+        costs: what is constrained: "cost" is the total that Safety-Gymnasium returns, or name single costs.
+        steps: environment steps to train for (rounded up to whole iterations).
+        seed: of everything random.
+        devices: how many to spread the environments over; by default all (on a CPU: its cores).
+        engine: physics engine, "mjx" or "mujoco"; by default the faster one on this platform.
+        name: of the folder under `out`; by default made from algorithm, environment and seed.
+        out: where runs are written.
+        checkpoint_seconds: time between checkpoints; 0 saves after every iteration.
+        eval_episodes: episodes of the closing evaluation.
+        video: whether to film the final policy.
+        learner: sizes of the learner.
+    """
+
+    algorithm: str = "ppo_lag"
+    env: str = "SafetyPointGoal1-v0"
+    cost_limit: tuple[float, ...] = (25.0,)
+    costs: tuple[str, ...] = ("cost",)
+    steps: int = 10_000_000
+    seed: int = 0
+    devices: int | None = None
+    engine: str | None = None
+    name: str | None = None
+    out: Path = Path("runs")
+    checkpoint_seconds: float = 60.0
+    eval_episodes: int = 100
+    video: bool = True
+    learner: saferl.OnPolicyConfig = dataclasses.field(default_factory=saferl.OnPolicyConfig)
+
+    @property
+    def iterations(self) -> int:
+        """Learner iterations of the whole run."""
+        return -(-self.steps // self.learner.steps_per_iteration)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run leaves behind: its folder, its metrics, and the evaluation (None if it was interrupted)."""
+
+    folder: Path
+    rows: list[dict[str, Any]]
+    evaluation: evaluation.Evaluation | None
+
+
+def prepare_devices(config: TrainConfig) -> int:
+    """Chooses the number of devices; on a CPU also creates one JAX device per core. Call before JAX is used.
+
+    Raises:
+        UserError: there are not that many, or the environments cannot be split over them.
+    """
+    cores = os.cpu_count() or 1
+    if config.devices is not None and config.devices < 1:
+        raise UserError(f"--devices is {config.devices}; choose 1 or more.")
+    with contextlib.suppress(RuntimeError):  # JAX already runs with the devices it has
+        jax.config.update("jax_num_cpu_devices", cores)
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "jaxalign" / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    available, num_envs = jax.device_count(), config.learner.num_envs
+    if config.devices is None:
+        return max(n for n in range(1, available + 1) if num_envs % n == 0)
+    if config.devices > available:
+        raise UserError(f"--devices is {config.devices}, but JAX sees {available} here; choose 1 to {available}.")
+    return config.devices
+
+
+def check(config: TrainConfig) -> None:
+    """Raises UserError for numbers that make no sense, before anything is built."""
+    sizes = config.learner
+    for name, value in (("num-envs", sizes.num_envs), ("rollout-length", sizes.rollout_length)):
+        if value < 1:
+            raise UserError(f"--learner.{name} is {value}; choose 1 or more.")
+    if config.steps < 1:
+        raise UserError(f"--steps is {config.steps}; choose a positive number of environment steps.")
+    if config.eval_episodes < 2:
+        raise UserError(f"--eval-episodes is {config.eval_episodes}; an interval needs at least 2 episodes.")
+    if len(config.cost_limit) != len(config.costs):
+        raise UserError(
+            f"--cost-limit has {len(config.cost_limit)} numbers for {len(config.costs)} costs "
+            f"({', '.join(config.costs)}); give one per cost."
+        )
+
+
+def build(config: TrainConfig) -> tuple[Env, Learner, dist.Mesh]:
+    """Environment with the constrained costs, learner and mesh of a run.
+
+    Raises:
+        UserError: unknown names or numbers that make no sense.
+    """
+    check(config)
+    mesh = dist.make_mesh(prepare_devices(config))
+    try:
+        env = envs_mjx.make(config.env, config.engine)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    env = saferl.select_costs(env, config.costs)
+    learner = saferl.make(
+        config.algorithm,
+        env,
+        config.cost_limit,
+        total_iterations=config.iterations,
+        config=config.learner,
+        mesh=mesh,
+    )
+    return env, learner, mesh
+
+
+def train(config: TrainConfig) -> Result:
+    """Runs a training from its beginning.
+
+    Raises:
+        UserError: a mistake in `config`, or its folder exists.
+    """
+    built = build(config)
+    folder = _new_folder(config)
+    _write_json(folder / "config.json", to_json(config) | {"versions": _versions()})
+    return _Run(config, folder, *built).go(resume=False)
+
+
+def resume(folder: Path) -> Result:
+    """Continues an interrupted run from its last checkpoint, as if nothing had happened.
+
+    Raises:
+        UserError: there is no such run or no checkpoint.
+    """
+    config = read_config(folder)
+    return _Run(config, folder, *build(config)).go(resume=True)
+
+
+def evaluate(folder: Path, episodes: int, seed: int, deterministic: bool, video: bool) -> evaluation.Evaluation:
+    """Evaluates the last checkpoint of a run and prints the closing table.
+
+    Raises:
+        UserError: there is no such run or no checkpoint.
+    """
+    config = dataclasses.replace(read_config(folder), eval_episodes=episodes, video=video)
+    run = _Run(config, folder, *build(config))
+    return run.evaluate(run.checkpoints.restore(run.like()), seed, deterministic)
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """A config as plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """The config of an existing run.
+
+    Raises:
+        UserError: missing or unreadable.
+    """
+    path = folder / "config.json"
+    try:
+        raw = json.loads(path.read_text())
+        learner = raw["learner"] | {"hidden": tuple(raw["learner"]["hidden"])}
+        known = {field.name: raw[field.name] for field in dataclasses.fields(TrainConfig)}
+        known |= {"learner": saferl.OnPolicyConfig(**learner), "out": folder.parent, "name": folder.name}
+        return TrainConfig(**known | {name: tuple(known[name]) for name in ("cost_limit", "costs")})
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; give the folder of a run, such as runs/NAME.") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error!r}); it is damaged or of another version.") from None
+
+
+class _Run:
+    """One run in progress."""
+
+    def __init__(self, config: TrainConfig, folder: Path, env: Env, learner: Learner, mesh: dist.Mesh):
+        self.config, self.folder, self.env, self.learner, self.mesh = config, folder, env, learner, mesh
+        self.checkpoints = dist.Checkpoints(folder / "checkpoints")
+        self.limits = dict(zip(config.costs, config.cost_limit, strict=True))
+        self.key = jax.random.key(config.seed)
+        shape = jax.eval_shape(learner.init, self.key)
+        self.where = dist.shardings(shape, mesh, onpolicy.SPLIT)
+        self.shape = shape
+
+    def like(self):
+        """The state's shapes and places, for restoring."""
+        return jax.tree.map(
+            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), self.shape, self.where
+        )
+
+    def go(self, resume: bool) -> Result:
+        """Trains to the end or until asked to stop, then evaluates."""
+        spi = self.config.learner.steps_per_iteration
+        done = 0
+        if resume:
+            state = self.checkpoints.restore(self.like())
+            done = int(state.iteration)
+        trackers = self._trackers(done * spi if resume else None)
+        if not resume:
+            key = jax.device_put(self.key, jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec()))
+            state = jax.jit(self.learner.init, out_shardings=self.where)(key)
+        try:
+            with dist.StopRequest() as stop:
+                state = self._loop(state, done, trackers, stop)
+        finally:
+            trackers.close()
+        rows = track.read_jsonl(self.folder / "metrics.jsonl")
+        title = f"{self.config.algorithm} on {self.config.env}, seed {self.config.seed}"
+        track.learning_curve(rows, self.folder / "learning_curve.png", self.limits, title)
+        if stop.received is not None:
+            print(f"\nStopped by {stop.received.name} and saved. Continue with:\n  jaxalign resume {self.folder}")
+            return Result(self.folder, rows, None)
+        return Result(self.folder, rows, self.evaluate(state, self.config.seed))
+
+    def _loop(self, state, done: int, trackers: track.Tracker, stop: dist.StopRequest):
+        step = jax.jit(self.learner.step, in_shardings=(self.where,), out_shardings=(self.where, None), donate_argnums=0)
+        saved, clock = time.monotonic(), _Clock(done)
+        pending: tuple[int, Any] | None = None
+        for iteration in range(done + 1, self.config.iterations + 1):
+            state, info = step(state)
+            if pending is not None:  # recorded while the device works on the next iteration
+                self._record(*pending, trackers, clock)
+            pending = iteration, info
+            due = time.monotonic() - saved >= self.config.checkpoint_seconds
+            if due or stop.received is not None or iteration == self.config.iterations:
+                self._record(*pending, trackers, clock)
+                pending = None
+                self.checkpoints.save(iteration, state)
+                saved = time.monotonic()
+            if stop.received is not None:
+                break
+        return state
+
+    def _record(self, iteration: int, info, trackers: track.Tracker, clock: "_Clock") -> None:
+        info = jax.device_get(info)
+        costs, spi = self.config.costs, self.config.learner.steps_per_iteration
+        metrics = {"episode_return": float(info.episode_return)}
+        metrics |= {f"episode_cost/{name}": float(x) for name, x in zip(costs, info.episode_cost, strict=True)}
+        metrics |= {f"multiplier/{name}": float(x) for name, x in zip(costs, info.multiplier, strict=False)}
+        metrics |= {name: float(x) for name, x in info.extra.items()}
+        metrics |= {"time/env_steps_per_second": clock.rate(iteration) * spi}
+        trackers.log(iteration * spi, metrics)
+
+    def _trackers(self, resume_step: int | None) -> track.Composite:
+        total = self.config.iterations * self.config.learner.steps_per_iteration
+        return track.Composite(
+            [
+                track.Jsonl(self.folder / "metrics.jsonl", resume_step),
+                track.TensorBoard(self.folder / "tensorboard", resume_step),
+                track.Progress(total, resume_step or 0, self.config.cost_limit),
+            ]
+        )
+
+    def evaluate(self, state, seed: int, deterministic: bool = False) -> evaluation.Evaluation:
+        """Evaluates, films, writes `evaluation.json` and prints the closing table."""
+        act = evaluation.actor(self.env, self.config.learner, state, deterministic)
+        key = prng.stream(jax.random.key(seed), "evaluation")
+        outcome = evaluation.evaluate(self.env, act, key, self.config.eval_episodes)
+        costs = {name: outcome.costs[:, k] for k, name in enumerate(self.config.costs)}
+        summary = {"episodes": self.config.eval_episodes, "seed": seed, "deterministic": deterministic}
+        summary["return"] = outcome.returns.tolist()
+        summary["cost"] = {name: x.tolist() for name, x in costs.items()}
+        _write_json(self.folder / "evaluation.json", summary)
+        print(f"\n{self.config.eval_episodes} episodes of {self.config.env} after {int(state.iteration)} iterations:\n")
+        print(track.evaluation_table(outcome.returns, costs, self.limits))
+        if self.config.video:
+            self._film(outcome.film)
+        print(f"\nWritten to {self.folder}")
+        return outcome
+
+    def _film(self, film: evaluation.Film) -> None:
+        stride = max(1, len(film.reward) // VIDEO_FRAMES)
+        frames = render.frames(film.states, film.reward, film.cost.sum(axis=1), stride)
+        path = self.folder / "policy.gif"
+        print(f"\nFilm of one episode: {path} (drawn with {render.video(frames, path)})")
+
+
+class _Clock:
+    """Iterations per second between records."""
+
+    def __init__(self, done: int):
+        self.last = done, time.monotonic()
+
+    def rate(self, iteration: int) -> float:
+        """Iterations per second since the last call."""
+        before, now = self.last, time.monotonic()
+        self.last = iteration, now
+        return (iteration - before[0]) / max(now - before[1], 1e-9)
+
+
+def _new_folder(config: TrainConfig) -> Path:
+    if config.name is not None:
+        folder = config.out / config.name
+        if folder.exists():
+            raise UserError(f"{folder} exists; choose another --name, or continue it with `jaxalign resume {folder}`.")
+    else:
+        name = f"{config.algorithm}-{config.env}-seed{config.seed}"
+        taken = sum(1 for _ in config.out.glob(f"{name}*")) if config.out.exists() else 0
+        folder = config.out / (f"{name}-{taken + 1}" if taken else name)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"Cannot create the folder {folder} ({error.strerror}); choose another --out or --name.") from None
+    return folder
+
+
+def _versions() -> dict[str, str]:
+    packages = ("jaxalign", "jax", "jaxlib", "flax", "optax", "mujoco", "mujoco-mjx", "numpy")
+    found = {name: metadata.version(name) for name in packages if _installed(name)}
+    return found | {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(temporary, path)
