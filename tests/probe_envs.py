@@ -51,15 +51,16 @@ def probe(
 
 
 def constrained(horizon=4):
-    """Reward is the action plus unseen noise, cost its square: with limit d, E[a^2] = d / horizon at the optimum.
+    """Reward is the action plus unseen noise, cost the action: return and cost both want to end at the limit.
 
-    The noise keeps the spread of the reward's advantage, by which it is divided, from vanishing with the policy's.
+    The noise keeps the spread of the reward's advantage, by which it is divided, from vanishing with the policy's; and
+    neither reward nor cost pushes on that spread.
     """
 
     def draw(key):
         return 0.5 * jax.random.normal(key, (1,))
 
-    return probe("Constrained", lambda o, a: a[0] + o[0], lambda o, a: jnp.square(a), horizon, draw, False, hidden=True)
+    return probe("Constrained", lambda o, a: a[0] + o[0], lambda o, a: a, horizon, draw, terminal=False, hidden=True)
 
 
 def two_costs(horizon=4):

@@ -198,7 +198,7 @@ def make_problem(
     def loss(params, rows):
         log_ratio, kl = compare(params, rows)
         objective = parts.surrogate(log_ratio, mixed[rows], kl)
-        return objective + parts.constraint.penalty(duals, cost_change(params, rows), excess)
+        return objective + parts.constraint.penalty(duals, cost_change(params, rows), excess), kl.mean()
 
     def mean_kl(params, rows):
         return compare(params, rows)[1].mean()

@@ -24,7 +24,9 @@ class Draft:
         nq, nv, count = nav.agent.nq, nav.agent.nv, nav.task.boxes.count
         qpos, qvel = np.array(state.physics.qpos), np.array(state.physics.qvel)
         self.robot, self.robot_velocity = qpos[:, :nq], qvel[:, :nv]
-        self.boxes, self.box_velocity = qpos[:, nq:].reshape(-1, count, 7), qvel[:, nv:].reshape(-1, count, 6)
+        self.boxes, self.box_velocity = (
+            x.reshape(len(x), count, width) for x, width in ((qpos[:, nq:], 7), (qvel[:, nv:], 6))
+        )
         self.goal, self.hazards = np.array(state.points["goal"][:, 0]), np.array(state.points["hazards"])
         self.time = np.array(state.time)
         self.memory = None  # the distance to the goal, unless set

@@ -49,22 +49,26 @@ def patterns(size):
     return some
 
 
-@pytest.mark.parametrize("size", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1])
-@pytest.mark.parametrize("zero_fill", [False, True])
+@pytest.mark.parametrize(
+    ("size", "zero_fill"),
+    [(1, False), (CHUNK - 1, True), (CHUNK, False), (CHUNK + 1, True), (2 * CHUNK, True), (2 * CHUNK + 1, False)],
+)
 def test_batch_equals_select(size, zero_fill):
     x, n = inputs(size)
     batched = jax.jit(jax.vmap(lambda *args: where(*args, zero_fill=zero_fill)))
+    expected = jax.jit(jax.vmap(reference))
     for name, pred in patterns(size).items():
         pred = jnp.asarray(pred)
-        assert_same(batched(pred, x, n), jax.vmap(reference)(pred, x, n), name)
+        assert_same(batched(pred, x, n), expected(pred, x, n), name)
 
 
 def test_default_chunk_size():
-    for size in (31, 32, 33, 65):
-        x, n = inputs(size)
-        pred = jnp.asarray(np.random.default_rng(1).random(size) < 0.7)
-        out = jax.vmap(lambda p, x, n: lanes.where(p, fun, default_of(x, n), x, n))(pred, x, n)
-        assert_same(out, jax.vmap(reference)(pred, x, n))
+    x, n = inputs(65)
+    batched = jax.jit(jax.vmap(lambda p, x, n: lanes.where(p, fun, default_of(x, n), x, n)))
+    expected = jax.jit(jax.vmap(reference))
+    for count in (31, 32, 33, 64, 65):
+        pred = jnp.asarray(np.random.default_rng(1).permutation(65) < count)
+        assert_same(batched(pred, x, n), expected(pred, x, n), f"{count} lanes")
 
 
 @pytest.mark.parametrize("pred", [False, True])
@@ -78,10 +82,10 @@ def test_without_a_batch(pred):
 def test_nested_batches():
     x, n = inputs(5, 3)
     pred = jnp.asarray(np.random.default_rng(2).random((5, 3)) < 0.4)
-    expected = jax.vmap(jax.vmap(reference))(pred, x, n)
+    expected = jax.jit(jax.vmap(jax.vmap(reference)))(pred, x, n)
     assert_same(jax.jit(jax.vmap(jax.vmap(where)))(pred, x, n), expected)
     x, n, pred = (y[:, None] for y in (x, n, pred))
-    assert_same(jax.vmap(jax.vmap(jax.vmap(where)))(pred, x, n), jax.tree.map(lambda y: y[:, None], expected))
+    assert_same(jax.jit(jax.vmap(jax.vmap(jax.vmap(where))))(pred, x, n), jax.tree.map(lambda y: y[:, None], expected))
 
 
 @pytest.mark.parametrize("axes", [(0, None, None), (None, 0, None), (None, None, 0), (0, 1, None), (None, 1, 0)])
@@ -91,14 +95,14 @@ def test_arguments_without_the_batch_axis(axes):
     full = {0: (pred, 0), 1: (x, 0), 2: (n, 0)}
     args = [full[i][0] if axis is not None else full[i][0][0] for i, axis in enumerate(axes)]
     args = [jnp.moveaxis(a, 0, 1) if axis == 1 else a for a, axis in zip(args, axes, strict=True)]
-    assert_same(jax.vmap(where, in_axes=axes)(*args), jax.vmap(reference, in_axes=axes)(*args))
+    assert_same(jax.jit(jax.vmap(where, in_axes=axes))(*args), jax.jit(jax.vmap(reference, in_axes=axes))(*args))
 
 
 def test_condition_shared_by_an_inner_batch():
     x, n = inputs(5, 3)
     pred = jnp.asarray([True, False, True, False, True])
-    out = jax.vmap(jax.vmap(where, (None, 0, 0)))(pred, x, n)
-    assert_same(out, jax.vmap(jax.vmap(reference, (None, 0, 0)))(pred, x, n))
+    out = jax.jit(jax.vmap(jax.vmap(where, (None, 0, 0))))(pred, x, n)
+    assert_same(out, jax.jit(jax.vmap(jax.vmap(reference, (None, 0, 0))))(pred, x, n))
 
 
 @pytest.mark.parametrize("batch_outside", [False, True])
@@ -113,7 +117,7 @@ def test_inside_scan(batch_outside):
 
         return jax.lax.scan(body, (x, n), jnp.arange(6))
 
-    expected = rollout(jax.vmap(reference), x, n)
+    expected = jax.jit(lambda x, n: rollout(jax.vmap(reference), x, n))(x, n)
     if batch_outside:
         last, history = jax.jit(jax.vmap(lambda x, n: rollout(where, x, n)))(x, n)
         history = jax.tree.map(lambda y: jnp.moveaxis(y, 0, 1), history)
@@ -149,9 +153,10 @@ def test_lanes_that_do_not_need_it_cannot_spoil_the_others():
     x, n = inputs(6)
     pred = jnp.asarray([True, False, True, True, False, True])
     spoilt = jnp.where(pred[:, None], x, jnp.nan)
-    out = jax.vmap(lambda p, x, n: lanes.where(p, fun, default_of(jnp.zeros(3), n), x, n, chunk=CHUNK))(pred, spoilt, n)
-    expected = jax.vmap(lambda p, x, n: jnp.where(p, fun(x, n)["half"], 0.0))(pred, x, n)
-    np.testing.assert_array_equal(out["half"], expected)
+    kept = {"half": jnp.zeros(3), "count": jnp.int32(0), "big": jnp.bool_(False)}
+    out = jax.jit(jax.vmap(lambda p, x, n: lanes.where(p, fun, kept, x, n, chunk=CHUNK)))(pred, spoilt, n)
+    expected = jax.jit(jax.vmap(reference))(pred, x, n)["half"]
+    np.testing.assert_array_equal(out["half"], jnp.where(pred[:, None], expected, 0.0))
 
 
 def test_result_of_a_lane_does_not_depend_on_its_place():

@@ -48,7 +48,7 @@ def test_action_that_depends_on_the_observation(name, one_device):
         lambda o, a: -jnp.square(a[0] - o[0]),
         draw=lambda key: jnp.where(jax.random.bernoulli(key), 0.5, -0.5)[None],
     )
-    config, state, info = train(name, env, one_device, 200, learning_rate=3e-3, initial_log_std=-1.0)
+    config, state, info = train(name, env, one_device, 200, learning_rate=3e-3)
     act = evaluation.actor(env, config, state, deterministic=True)
     obs = jnp.array([[0.5, 0.0], [-0.5, 0.0]])
     np.testing.assert_allclose(jax.vmap(act, (None, 0))(jax.random.key(0), obs)[:, 0], [0.5, -0.5], atol=0.1)
@@ -57,14 +57,12 @@ def test_action_that_depends_on_the_observation(name, one_device):
 
 @pytest.mark.parametrize("name", ["ppo_lag", "trpo_lag", "cpo", "pcpo"])
 def test_constrained_optimum(name, one_device):
-    """Maximise E[a] with E[a^2] <= 0.25 per step: the cost is at its limit, and E[a] tends to 0.5 as the spread shrinks."""
-    env, horizon, limit = constrained(), 4, 1.0
-    _, _, info = train(name, env, one_device, 200, (limit,), initial_log_std=-1.5, learning_rate=3e-3)
-    cost, reward = np.asarray(info.episode_cost[-30:, 0]), np.asarray(info.episode_return[-30:])
-    assert cost.mean() < 1.1 * limit, "the limit must hold"
-    assert reward.mean() > 0.8 * horizon * 0.5, "and not by giving up the reward"
+    """Maximise E[sum a] with E[sum a] <= 3: the return must rise to the limit and stay there."""
+    _, _, info = train(name, constrained(), one_device, 200, (3.0,), initial_log_std=-1.0)
+    assert abs(info.episode_cost[0, 0]) < 1.5, "it starts well below the limit"
+    assert info.episode_cost[-50:, 0].mean() == pytest.approx(3.0, abs=0.3)
 
 
 def test_without_a_constraint_the_limit_is_exceeded(one_device):
-    _, _, info = train("ppo", constrained(), one_device, 60, (1.0,), initial_log_std=-1.5, learning_rate=3e-3)
-    assert info.episode_cost[-5:, 0].mean() > 3.0
+    _, _, info = train("ppo", constrained(), one_device, 60, (3.0,), initial_log_std=-1.0)
+    assert info.episode_cost[-5:, 0].mean() > 4.5
