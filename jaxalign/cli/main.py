@@ -1,5 +1,11 @@
 """The program ``jaxalign``."""
 
+# ruff: noqa: E402
+import os
+
+# Before jaxlib is loaded: programs from the compilation cache are announced on stderr, at level "error"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 import dataclasses
 import sys
 from pathlib import Path

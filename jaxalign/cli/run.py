@@ -84,8 +84,9 @@ def prepare_devices(config: TrainConfig) -> int:
     cores = os.cpu_count() or 1
     if config.devices is not None and config.devices < 1:
         raise UserError(f"--devices is {config.devices}; choose 1 or more.")
-    with contextlib.suppress(RuntimeError):  # JAX already runs with the devices it has
-        jax.config.update("jax_num_cpu_devices", cores)
+    if jax.config.jax_num_cpu_devices < 0 and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        with contextlib.suppress(RuntimeError):  # JAX already runs with the devices it has
+            jax.config.update("jax_num_cpu_devices", cores)
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "jaxalign" / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)

@@ -62,11 +62,14 @@ def _is_key(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
+def _saved(x: Any) -> bool:
+    return x.size > 0  # orbax refuses empty arrays, and there is nothing to save
+
+
 def _without_keys(state: Any) -> Any:
-    """Typed keys as their data, and the tree as a list of leaves: independent of Python class names."""
-    return {
-        f"{i:04d}": jax.random.key_data(x) if _is_key(x) else x for i, x in enumerate(jax.tree.leaves(state))
-    }
+    """The leaves by number (independent of Python class names), typed keys as their data."""
+    leaves = jax.tree.leaves(state)
+    return {f"{i:04d}": jax.random.key_data(x) if _is_key(x) else x for i, x in enumerate(leaves) if _saved(x)}
 
 
 def _abstract(like: Any) -> Any:
@@ -74,12 +77,14 @@ def _abstract(like: Any) -> Any:
         data = jax.eval_shape(jax.random.key_data, x) if _is_key(x) else x
         return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=getattr(x, "sharding", None))
 
-    return {f"{i:04d}": shape(x) for i, x in enumerate(jax.tree.leaves(like))}
+    return {f"{i:04d}": shape(x) for i, x in enumerate(jax.tree.leaves(like)) if _saved(x)}
 
 
 def _with_keys(raw: dict[str, Any], like: Any) -> Any:
+    def leaf(i: int, x: Any):
+        if not _saved(x):
+            return jnp.zeros(x.shape, x.dtype, device=getattr(x, "sharding", None))
+        return jax.random.wrap_key_data(raw[f"{i:04d}"]) if _is_key(x) else raw[f"{i:04d}"]
+
     leaves, tree = jax.tree.flatten(like)
-    values = [raw[name] for name in sorted(raw)]
-    return jax.tree.unflatten(
-        tree, [jax.random.wrap_key_data(v) if _is_key(x) else v for v, x in zip(values, leaves, strict=True)]
-    )
+    return jax.tree.unflatten(tree, [leaf(i, x) for i, x in enumerate(leaves)])

@@ -54,7 +54,7 @@ def _curve_figure(rows: Rows, cost_limits: Mapping[str, float], title: str) -> F
     costs = _names(rows, _COST, cost_limits)
     multipliers = [name for name in _names(rows, _MULTIPLIER) if _known(rows, _MULTIPLIER + name)[0].size]
     colours = dict(zip(costs, np.resize(_COLOURS[1:], len(costs)), strict=True))
-    figure, axes = _panels([3, 3, 1.3] if multipliers else [3, 3], title)
+    figure, axes = _panels([3.0, 3.0, 1.3] if multipliers else [3.0, 3.0], title)
 
     _line(axes[0], rows, "episode_return", color=_COLOURS[0])
     axes[0].set_ylabel("return per episode")
@@ -75,7 +75,7 @@ def _curve_figure(rows: Rows, cost_limits: Mapping[str, float], title: str) -> F
 
 
 def _seeds_figure(runs: Mapping[str, list[Rows]], cost_limits: Mapping[str, float], title: str) -> Figure:
-    figure, axes = _panels([3] * (1 + len(cost_limits)), title)
+    figure, axes = _panels([3.0] * (1 + len(cost_limits)), title)
     panels = {"episode_return": axes[0]} | dict(zip((_COST + name for name in cost_limits), axes[1:], strict=True))
     bands = {(label, key): _band(seeds, key) for label, seeds in runs.items() for key in panels}
     colours = dict(zip(runs, np.resize(_COLOURS, len(runs)), strict=True))

@@ -6,11 +6,12 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from tensorboardX import SummaryWriter
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Receives the metrics of a training run."""
 
