@@ -73,16 +73,20 @@ def _in_chunks(pred, fun, default, args, chunk: int, zero_fill: bool):
     """`default` with the lanes where `pred` [B] holds replaced by `fun`, `chunk` lanes at a time."""
     size = pred.shape[0]
     chunk = min(chunk, size)
-    beyond = dict(mode="fill", fill_value=0) if zero_fill else dict(mode="clip")
     rank = jnp.argsort(~pred, stable=True)
     count = jnp.sum(pred)
     lanes = jnp.where(jnp.arange(size) < count, rank, size)  # `size` is out of bounds: reads clip, writes drop
     lanes = jnp.concatenate([lanes, jnp.full(-size % chunk, size, lanes.dtype)])
 
+    def take(x, idx):
+        if zero_fill:
+            return jnp.take(x, idx, axis=0, mode="fill", fill_value=0)
+        return jnp.take(x, idx, axis=0, mode="clip")
+
     def body(loop):
         start, out = loop
         idx = jax.lax.dynamic_slice_in_dim(lanes, start, chunk)
-        new = jax.vmap(fun)(jax.tree.map(lambda x: jnp.take(x, idx, axis=0, **beyond), args))
+        new = jax.vmap(fun)(jax.tree.map(lambda x: take(x, idx), args))
         return start + chunk, jax.tree.map(lambda o, n: o.at[idx].set(n, mode="drop"), out, new)
 
     return jax.lax.while_loop(lambda loop: loop[0] < count, body, (jnp.zeros_like(count), default))[1]

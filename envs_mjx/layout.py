@@ -24,22 +24,22 @@ class Placement(NamedTuple):
 
     Attributes:
         name: group name, e.g. ``"hazards"``.
-        count: number of objects.
+        number: of objects.
         keepout: radius, m.
         half_extent: half-width of the square around the origin in which the object with its keep-out must lie, m.
     """
 
     name: str
-    count: int
+    number: int
     keepout: float
     half_extent: float
 
 
 def sample(key: PRNGKey, placements: tuple[Placement, ...]) -> tuple[Float[Array, "N 2"], Bool[Array, ""]]:
     """Positions (m) of all objects in order of ``placements``, and whether a layout was found."""
-    keepout = jnp.array(np.repeat([p.keepout for p in placements], [p.count for p in placements]), jnp.float32)
+    keepout = jnp.array(np.repeat([p.keepout for p in placements], [p.number for p in placements]), jnp.float32)
     reach = jnp.array(
-        np.repeat([p.half_extent - p.keepout for p in placements], [p.count for p in placements]), jnp.float32
+        np.repeat([p.half_extent - p.keepout for p in placements], [p.number for p in placements]), jnp.float32
     )
     num = keepout.shape[0]
 

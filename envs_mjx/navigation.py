@@ -55,7 +55,7 @@ class Navigation:
 
     def __init__(self, env_id: str, agent: Agent, task: Task, engine: str):
         self.agent, self.task = agent, task
-        self.physics = physics.make(agent, task.box, task.boxes.count, engine)
+        self.physics = physics.make(agent, task.box, task.boxes.number, engine)
         blocks = tuple((name, 3) for name in ("accelerometer", "velocimeter", "gyro", "magnetometer"))
         self.spec = EnvSpec(
             id=env_id,
@@ -76,9 +76,9 @@ class Navigation:
         robot = Placement("agent", 1, agent.keepout, task.half_extent)
         groups = (robot, *task.ghosts, task.boxes)
         places, _ = layout.sample(key_layout, groups)
-        ends = np.cumsum([group.count for group in groups])
-        place = {group.name: places[end - group.count : end] for group, end in zip(groups, ends, strict=True)}
-        yaw = jax.random.uniform(key_yaw, (1 + task.boxes.count,), maxval=2 * jnp.pi)
+        ends = np.cumsum([group.number for group in groups])
+        place = {group.name: places[end - group.number : end] for group, end in zip(groups, ends, strict=True)}
+        yaw = jax.random.uniform(key_yaw, (1 + task.boxes.number,), maxval=2 * jnp.pi)
         boxes = jax.vmap(self._box_pose)(place[task.boxes.name], yaw[1:])
         body = self.physics.init(jnp.concatenate([agent.place(place["agent"][0], yaw[0]), boxes.reshape(-1)]))
         points = {group.name: place[group.name] for group in task.ghosts}
@@ -127,7 +127,7 @@ class Navigation:
 
     def world(self, body: PhysicsState, points: dict[str, Array]) -> World:
         """The snapshot that rewards, costs and lidars read."""
-        nq, nv, count = self.agent.nq, self.agent.nv, self.task.boxes.count
+        nq, nv, count = self.agent.nq, self.agent.nv, self.task.boxes.number
         pose, velocity = body.qpos[nq:].reshape(count, 7), body.qvel[nv:].reshape(count, 6)
         motion = self.agent.motion(body.qpos[:nq], body.qvel[:nv], body.qacc)
         return World(motion, points, pose[:, :3], jax.vmap(quat_to_mat)(pose[:, 3:]), velocity[:, :3])
@@ -162,6 +162,6 @@ class Navigation:
         """A free place for the goal among the robot and all objects where they are now, and whether there was one."""
         goal, *others = self.task.ghosts
         places = [world.agent.pos[None, :2], *(points[group.name] for group in others), world.box_pos[:, :2]]
-        keepout = [(self.agent.keepout, 1), *((g.keepout, g.count) for g in (*others, self.task.boxes))]
+        keepout = [(self.agent.keepout, 1), *((g.keepout, g.number) for g in (*others, self.task.boxes))]
         sizes = np.concatenate([np.full(count, radius) for radius, count in keepout])
         return layout.redraw(key, goal, jnp.concatenate(places), jnp.array(sizes, jnp.float32))

@@ -1,9 +1,9 @@
 """Replays recorded Safety-Gymnasium transitions: ``python -m envs_mjx.parity FILE.npz...``.
 
-A recording (named after its environment id) holds states and steps, see `load`. Every state is put into our environment
-and its observation recomputed; every step's reward and costs are recomputed from the recorded state it led to; and every
-step is simulated anew, one control step from its recorded pre-state and action. The largest absolute differences are
-printed next to their tolerance, and the exit status is 1 if any is exceeded, 2 if a file cannot be read.
+A recording (named after its environment id) holds states and steps, see `load`. Every state is put into our
+environment and its observation recomputed; every step's reward and costs are recomputed from the recorded state it led
+to; and every step is simulated anew, one control step from its recorded pre-state and action. The largest absolute
+differences are printed next to their tolerance. The exit status is 1 if any is exceeded, 2 if a file cannot be read.
 
 Differences in costs are forgiven only where the recorded state lies within 1e-6 of the indicator's edge. Steps in which
 a box is touched are reported apart, as median and 99th percentile: box collision changed in MuJoCo after version 2.3.3.
@@ -29,15 +29,38 @@ from envs_mjx.tasks.goal import HAZARD_RADIUS, MOVING
 TOLERANCE = {"obs": 1e-5, "reward": 1e-5, "cost": 0.0, "goal_met": 0.0, "one-step qpos": 1e-4}
 EDGE = 1e-6  # m or m/s
 
-_NEEDED = (
-    "state_qpos state_qvel state_qacc state_qacc_warmstart state_obj_pos state_goal_pos state_obs state_episode "
-    "contact_offset contact_geom geom_names agent_geom_ids obj_names obs_names obs_sizes cost_names episode_agent_xy "
-    "episode_agent_rot step_s_from step_s_to step_action step_reward step_cost step_cost_terms step_goal_met "
-    "step_goal_pos_reward step_last_dist_goal"
-).split()
+_NEEDED = [
+    "state_qpos",
+    "state_qvel",
+    "state_qacc",
+    "state_qacc_warmstart",
+    "state_obj_pos",
+    "state_goal_pos",
+    "state_obs",
+    "state_episode",
+    "contact_offset",
+    "contact_geom",
+    "geom_names",
+    "agent_geom_ids",
+    "obj_names",
+    "obs_names",
+    "obs_sizes",
+    "cost_names",
+    "episode_agent_xy",
+    "episode_agent_rot",
+    "step_s_from",
+    "step_s_to",
+    "step_action",
+    "step_reward",
+    "step_cost",
+    "step_cost_terms",
+    "step_goal_met",
+    "step_goal_pos_reward",
+    "step_last_dist_goal",
+]
 
 
-class CorruptRecording(ValueError):
+class CorruptRecordingError(ValueError):
     """A recording that cannot be read or is inconsistent."""
 
 
@@ -63,37 +86,44 @@ def load(path: Path, nav: Navigation) -> dict[str, np.ndarray]:
     Positions in m, velocities per s, float64.
 
     Raises:
-        CorruptRecording: missing file, truncated archive, missing array, wrong shape, or a NaN where none may be.
+        CorruptRecordingError: missing file, truncated archive, missing array, wrong shape, or a NaN where none may be.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
             missing = [name for name in _NEEDED if name not in archive.files]
             if missing:
-                raise CorruptRecording(f"{path}: array {missing[0]!r} is missing; record the file again.")
+                raise CorruptRecordingError(f"{path}: array {missing[0]!r} is missing; record the file again.")
             data = {name: archive[name] for name in _NEEDED}
     except FileNotFoundError:
-        raise CorruptRecording(f"{path}: no such file.") from None
+        raise CorruptRecordingError(f"{path}: no such file.") from None
     except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
-        if isinstance(error, CorruptRecording):
+        if isinstance(error, CorruptRecordingError):
             raise
-        raise CorruptRecording(f"{path}: not a readable .npz archive ({error}).") from None
+        raise CorruptRecordingError(f"{path}: not a readable .npz archive ({error}).") from None
+    _check_consistent(path, data, nav)
+    return data
+
+
+def _check_consistent(path: Path, data: dict[str, np.ndarray], nav: Navigation) -> None:
+    """Raises CorruptRecordingError unless lengths, widths, numbers and indices make sense."""
     states, steps = len(data["state_qpos"]), len(data["step_reward"])
     if not states or not steps:
-        raise CorruptRecording(f"{path}: holds no transitions.")
+        raise CorruptRecordingError(f"{path}: holds no transitions.")
     for name, array in data.items():
         expected = states if name.startswith("state_") else steps if name.startswith("step_") else len(array)
         if len(array) != expected:
-            raise CorruptRecording(f"{path}: {name} has {len(array)} rows where {expected} are needed.")
+            raise CorruptRecordingError(f"{path}: {name} has {len(array)} rows where {expected} are needed.")
         if np.issubdtype(array.dtype, np.floating) and name != "step_cost_terms" and not np.isfinite(array).all():
-            raise CorruptRecording(f"{path}: {name} holds a value that is not finite.")
-    widths = {"state_qpos": nav.agent.nq + 7 * nav.task.boxes.count, "state_obs": nav.spec.obs_size}
+            raise CorruptRecordingError(f"{path}: {name} holds a value that is not finite.")
+    widths = {"state_qpos": nav.agent.nq + 7 * nav.task.boxes.number, "state_obs": nav.spec.obs_size}
     for name, width in widths.items():
         if data[name].shape[1:] != (width,):
-            raise CorruptRecording(f"{path}: {name} has rows of shape {data[name].shape[1:]}, {nav.spec.id} has {width}.")
+            raise CorruptRecordingError(
+                f"{path}: {name} has rows of shape {data[name].shape[1:]}, {nav.spec.id} has {width}."
+            )
     for name in ("step_s_from", "step_s_to"):
         if data[name].min() < 0 or data[name].max() >= states:
-            raise CorruptRecording(f"{path}: {name} points outside the {states} recorded states.")
-    return data
+            raise CorruptRecordingError(f"{path}: {name} points outside the {states} recorded states.")
 
 
 def _to_world(qpos, qvel, xy, yaw, data):
@@ -108,7 +138,7 @@ def _to_world(qpos, qvel, xy, yaw, data):
     return qpos, qvel
 
 
-def recorded_states(data: dict[str, np.ndarray], nav: Navigation) -> tuple[PhysicsState, dict[str, np.ndarray]]:
+def recorded_states(data: dict[str, np.ndarray], nav: Navigation) -> tuple[PhysicsState, dict[str, jax.Array]]:
     """The recording's states [S] as ours: physics and ghost positions.
 
     The origin is moved to the robot before rounding to float32: worlds are translation-invariant, and so the comparison
@@ -168,7 +198,7 @@ def check_reward_and_cost(data, nav: Navigation) -> list[Check]:
     names, recorded = list(data["cost_names"]), data["step_cost_terms"]
     expected = {*nav.spec.cost_names, "cost_sum"}
     if set(names) != expected:
-        raise CorruptRecording(f"{nav.spec.id}: cost_names are {sorted(names)}, the task has {sorted(expected)}.")
+        raise CorruptRecordingError(f"{nav.spec.id}: cost_names are {sorted(names)}, the task has {sorted(expected)}.")
     checks = [
         Check("reward", float(np.abs(reward - data["step_reward"]).max()), TOLERANCE["reward"]),
         Check("goal_met", float(np.abs(met.astype(float) - data["step_goal_met"]).max()), TOLERANCE["goal_met"]),
@@ -206,12 +236,16 @@ def check_physics(data, nav: Navigation) -> list[Check]:
     error = np.abs(np.asarray(after.qpos) - _after_in_frame_before(data, nav)).max(axis=1)
     touched = _box_contact(data)
     touched = touched[start] | touched[to]
-    if nav.task.boxes.count:  # a touch may begin and end between the two recorded states
+    if nav.task.boxes.number:  # a touch may begin and end between the two recorded states
         before = jax.tree.map(lambda x: np.asarray(x)[start], body)
-        touched |= physics.touches_within_step(nav.agent, nav.task.box, nav.task.boxes.count, before, data["step_action"])
+        touched |= physics.touches_within_step(
+            nav.agent, nav.task.box, nav.task.boxes.number, before, data["step_action"]
+        )
     name = f"one-step qpos ({nav.spec.engine})"
     free = error[~touched]
-    checks = [Check(name, float(free.max(initial=0.0)), TOLERANCE["one-step qpos"], f"{free.size} steps, no box contact")]
+    checks = [
+        Check(name, float(free.max(initial=0.0)), TOLERANCE["one-step qpos"], f"{free.size} steps, no box contact")
+    ]
     if touched.any():
         median, high = np.percentile(error[touched], [50, 99])
         note = f"{touched.sum()} steps; median {median:.1e}, 99 % {high:.1e}"
@@ -235,7 +269,7 @@ def replay(path: Path, engine: str) -> list[Check]:
     """All checks of one recording.
 
     Raises:
-        CorruptRecording: see `load`.
+        CorruptRecordingError: see `load`.
         ValueError: the file is not named after a known environment.
     """
     nav = registry.navigation(path.name.removesuffix(".npz"), engine)
@@ -255,7 +289,7 @@ def _report(path: Path, engine: str) -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m envs_mjx.parity", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m envs_mjx.parity", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.npz", help="recordings, named after their id")
     parser.add_argument("--engine", default="mjx", help="physics engine of the one-step check (default: mjx)")
     args = parser.parse_args(argv)

@@ -85,7 +85,8 @@ def build(agent: Agent, box: FreeBox | None, count: int, corner_points: bool = F
 def _add_corners(body, box: FreeBox) -> list[str]:
     names = []
     for signs in itertools.product((-1, 1), repeat=3):
-        shape = Shape(f"{body.name}_corner{len(names)}", "sphere", (1e-9,), tuple(box.half * s for s in signs), box.friction)
+        x, y, z = (box.half * sign for sign in signs)
+        shape = Shape(f"{body.name}_corner{len(names)}", "sphere", (1e-9,), (x, y, z), box.friction)
         _add_shape(body, shape)
         names.append(shape.name)
     return names

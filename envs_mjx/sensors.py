@@ -43,9 +43,10 @@ def proprioception(site: BodyMotion) -> Float[Array, "12"]:
 def pseudo_lidar(points: Float[Array, "N 2"], pos: Vec3, mat: Mat3, max_dist: float) -> Float[Array, "16"]:
     """Closeness of the nearest object in each of 16 sectors around the agent, 1 at contact and 0 beyond ``max_dist``.
 
-    With ``v`` the object (taken at height 0) in the body frame, ``d = |v_xy|``, ``theta = atan2(v_y, v_x)``, bin width
-    ``w = 2 pi / 16``, ``b = floor(theta / w)``, fraction ``f = theta / w - b`` and ``s = max(0, 1 - d / max_dist)``: bin
-    ``b`` sees ``s``, bin ``b + 1`` sees ``f s`` and bin ``b - 1`` sees ``(1 - f) s``; bins keep the maximum over objects.
+    With ``v`` the object (taken at height 0) in the body frame, ``d = |v_xy|``, ``theta = atan2(v_y, v_x)``, bin
+    width ``w = 2 pi / 16``, ``b = floor(theta / w)``, fraction ``f = theta / w - b`` and closeness
+    ``s = max(0, 1 - d / max_dist)``: bin ``b`` sees ``s``, bin ``b + 1`` sees ``f s`` and bin ``b - 1`` sees
+    ``(1 - f) s``; bins keep the maximum over objects.
 
     The full rotation is used, so a tilted agent's height leaks into ``d``. Bin 0 starts at the body's +x axis.
     Deviation: an angle that rounds to 2 pi falls into bin 0 (the original crashes).

@@ -34,7 +34,7 @@ class Task(NamedTuple):
     Attributes:
         name: as in environment ids, with the level, e.g. ``"Goal1"``.
         ghosts: groups of objects without dynamics, in placement order after the robot.
-        boxes: placement of the pushable boxes (placed last); its count may be 0.
+        boxes: placement of the pushable boxes (placed last); their number may be 0.
         box: their physical description.
         half_extent: half-width of the square world in which things are placed, m.
         lidars: groups seen by the pseudo-lidar, in the order of the observation.

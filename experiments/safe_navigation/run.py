@@ -45,7 +45,7 @@ def _train(config: Config, algorithm: str, seed: int) -> None:
 
 def _report(config: Config) -> None:
     lines = [
-        f"{config.train.env}, {config.train.steps:.0e} steps, {config.train.eval_episodes} evaluation episodes per seed",
+        f"{config.train.env}, {config.train.steps:.0e} steps, {config.train.eval_episodes} episodes evaluated per seed",
         "",
         "| algorithm | seeds | return | cost (limit 25) | OmniSafe return | OmniSafe cost |",
         "|---|---|---|---|---|---|",

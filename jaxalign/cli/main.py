@@ -1,6 +1,5 @@
 """The program ``jaxalign``."""
 
-# ruff: noqa: E402
 import os
 
 # Before jaxlib is loaded: programs from the compilation cache are announced on stderr, at level "error"
@@ -88,6 +87,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"jaxalign: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\njaxalign: interrupted; what was saved stays.", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -187,9 +187,10 @@ def read_config(folder: Path) -> TrainConfig:
     try:
         raw = json.loads(path.read_text())
         learner = raw["learner"] | {"hidden": tuple(raw["learner"]["hidden"])}
-        known = {field.name: raw[field.name] for field in dataclasses.fields(TrainConfig)}
+        known: dict[str, Any] = {field.name: raw[field.name] for field in dataclasses.fields(TrainConfig)}
         known |= {"learner": saferl.OnPolicyConfig(**learner), "out": folder.parent, "name": folder.name}
-        return TrainConfig(**known | {name: tuple(known[name]) for name in ("cost_limit", "costs")})
+        known |= {name: tuple(known[name]) for name in ("cost_limit", "costs")}
+        return TrainConfig(**known)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; give the folder of a run, such as runs/NAME.") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -216,15 +217,9 @@ class _Run:
 
     def go(self, resume: bool) -> Result:
         """Trains to the end or until asked to stop, then evaluates."""
-        spi = self.config.learner.steps_per_iteration
-        done = 0
-        if resume:
-            state = self.checkpoints.restore(self.like())
-            done = int(state.iteration)
-        trackers = self._trackers(done * spi if resume else None)
-        if not resume:
-            key = jax.device_put(self.key, jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec()))
-            state = jax.jit(self.learner.init, out_shardings=self.where)(key)
+        state = self.checkpoints.restore(self.like()) if resume else self._begin()
+        done = int(state.iteration)
+        trackers = self._trackers(done * self.config.learner.steps_per_iteration if resume else None)
         try:
             with dist.StopRequest() as stop:
                 state = self._loop(state, done, trackers, stop)
@@ -238,8 +233,17 @@ class _Run:
             return Result(self.folder, rows, None)
         return Result(self.folder, rows, self.evaluate(state, self.config.seed))
 
+    def _begin(self):
+        """The initial state, saved at once: from here on a run can be resumed whenever it dies."""
+        key = jax.device_put(self.key, jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec()))
+        state = jax.jit(self.learner.init, out_shardings=self.where)(key)
+        self.checkpoints.save(0, state)
+        return state
+
     def _loop(self, state, done: int, trackers: track.Tracker, stop: dist.StopRequest):
-        step = jax.jit(self.learner.step, in_shardings=(self.where,), out_shardings=(self.where, None), donate_argnums=0)
+        step = jax.jit(
+            self.learner.step, in_shardings=(self.where,), out_shardings=(self.where, None), donate_argnums=0
+        )
         saved, clock = time.monotonic(), _Clock(done)
         pending: tuple[int, Any] | None = None
         for iteration in range(done + 1, self.config.iterations + 1):
@@ -296,7 +300,7 @@ class _Run:
 
     def _film(self, film: evaluation.Film) -> None:
         stride = max(1, len(film.reward) // VIDEO_FRAMES)
-        frames = render.frames(film.states, film.reward, film.cost.sum(axis=1), stride)
+        frames = render.frames(film.states, np.asarray(film.reward), np.asarray(film.cost).sum(axis=1), stride)
         path = self.folder / "policy.gif"
         print(f"\nFilm of one episode: {path} (drawn with {render.video(frames, path)})")
 
@@ -326,7 +330,9 @@ def _new_folder(config: TrainConfig) -> Path:
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise UserError(f"Cannot create the folder {folder} ({error.strerror}); choose another --out or --name.") from None
+        raise UserError(
+            f"Cannot create the folder {folder} ({error.strerror}); choose another --out or --name."
+        ) from None
     return folder
 
 

@@ -14,12 +14,12 @@ class RunningStatistics(NamedTuple):
     Source: Chan, Golub, LeVeque, "Algorithms for computing the sample variance" (1983), the pairwise update.
 
     Attributes:
-        count: number of samples.
+        samples: how many.
         mean: per component.
         deviation: sum of squared deviations from the mean, per component.
     """
 
-    count: Float[Array, ""]
+    samples: Float[Array, ""]
     mean: Float[Array, " O"]
     deviation: Float[Array, " O"]
 
@@ -34,23 +34,23 @@ class RunningStatistics(NamedTuple):
         added = jnp.float32(x.shape[0])
         mean = x.mean(axis=0)
         deviation = jnp.sum(jnp.square(x - mean), axis=0)
-        count = self.count + added
+        count = self.samples + added
         shift = mean - self.mean
         return RunningStatistics(
             count,
             self.mean + shift * added / count,
-            self.deviation + deviation + jnp.square(shift) * self.count * added / count,
+            self.deviation + deviation + jnp.square(shift) * self.samples * added / count,
         )
 
     def std(self) -> Float[Array, " O"]:
         """Sample standard deviation (n - 1), at least 0.01."""
-        return jnp.maximum(jnp.sqrt(self.deviation / jnp.maximum(self.count - 1.0, 1.0)), MIN_STD)
+        return jnp.maximum(jnp.sqrt(self.deviation / jnp.maximum(self.samples - 1.0, 1.0)), MIN_STD)
 
     def normalise(self, x: Float[Array, "*batch O"], clip: float = 5.0) -> Float[Array, "*batch O"]:
         """(x - mean) / std, clipped to +-`clip`; the identity up to clipping while there are fewer than two samples.
 
         Source: OmniSafe's observation normaliser. Deviation: a first sample that passes unchanged is clipped too.
         """
-        ready = self.count > 1
+        ready = self.samples > 1
         centred = (x - jnp.where(ready, self.mean, 0.0)) / jnp.where(ready, self.std(), 1.0)
         return jnp.clip(centred, -clip, clip)

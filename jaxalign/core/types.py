@@ -18,8 +18,8 @@ PRNGKey = Key[Array, ""]
 class Learner(NamedTuple):
     """``init(key) -> state`` and ``step(state) -> (state, info)``.
 
-    The state is closed under ``step``: same tree, shapes, dtypes and weak types. Training is a scan of ``step``; a sweep
-    is ``vmap(init)``. The state is what the next step needs, the info is what a person wants and is never fed back.
+    The state is closed under ``step``: same tree, shapes, dtypes and weak types. Training is a scan of ``step``, a
+    sweep is ``vmap(init)``. The state is what the next step needs; the info is what a person wants, never fed back.
     """
 
     init: Callable[[PRNGKey], Any]

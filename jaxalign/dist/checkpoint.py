@@ -51,7 +51,7 @@ class Checkpoints:
                 f"Checkpoint {self.directory / str(step)} cannot be read ({type(error).__name__}): it is damaged or of "
                 f"another configuration; delete that folder to fall back on an older one, if there is one."
             ) from error
-        return _with_keys(raw, like)
+        return _with_keys(dict(raw), like)
 
     def close(self) -> None:
         """Releases the directory."""

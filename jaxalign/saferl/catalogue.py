@@ -7,8 +7,8 @@ environments call for others:
   at 3e-4). Same KL stop, 0.02.
 - multipliers: Adam at 0.1 (OmniSafe: 0.035, with which the multiplier is still rising when 1e7 steps are over; measured
   on SafetyPointGoal1-v0: cost 28.6 at return 16.7 after 9e6 steps).
-- second order: OmniSafe's delta = 0.01 and damping 0.1 refer to the KL *averaged* over action components; ours is summed,
-  so on the two components of Point the same trust region is delta = 0.02, damping 0.2.
+- second order: OmniSafe's delta = 0.01 and damping 0.1 refer to the KL *averaged* over action components; ours is
+  summed, so on the two components of Point the same trust region is delta = 0.02, damping 0.2.
 """
 
 from collections.abc import Callable, Sequence

@@ -103,7 +103,7 @@ def pid(
         I <- max(0, I + ki D),  P <- a P + (1 - a) D,  C <- a C + (1 - a) J_c     with D = J_c - limit
         mu = max(0, kp P + I + kd max(0, C - C[delay steps ago]))
 
-    Source: Stooke, Achiam, Abbeel 2020, https://arxiv.org/abs/2007.03964; gains, delay and initial value as in OmniSafe.
+    Source: Stooke, Achiam, Abbeel 2020, https://arxiv.org/abs/2007.03964; gains, delay, initial value as in OmniSafe.
 
     Args:
         kp: proportional gain.

@@ -206,8 +206,9 @@ def make_problem(
     return Problem(loss, reward_loss, cost_change, mean_kl, excess, episode_length, batch.obs.shape[0])
 
 
-def _fit(critic: Network, optimiser, fit: CriticFit, key, params, opt, obs, target, learning_rate):
-    """Minibatch regression of the 1 + K values on their targets; also returns the mean squared error."""
+def _fit(critic: Network, optimiser, fit: CriticFit, state: "OnPolicyState", key, obs, target):
+    """Minibatch regression of the values on their targets: (params, optimiser state, mean squared error [1 + K])."""
+    rate = state.hyper.critic_learning_rate
 
     def loss(params, rows):
         squares = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params))
@@ -217,14 +218,14 @@ def _fit(critic: Network, optimiser, fit: CriticFit, key, params, opt, obs, targ
     def minibatch(carry, rows):
         params, opt = carry
         (_, error), gradients = jax.value_and_grad(loss, has_aux=True)(params, rows)
-        return jax.vmap(lambda g, o, p: policy_steps.descend(optimiser, g, o, p, learning_rate))(
-            gradients, opt, params
-        ), error
+        descend = jax.vmap(lambda g, o, p: policy_steps.descend(optimiser, g, o, p, rate))  # each network for itself
+        return descend(gradients, opt, params), error
 
     def epoch(carry, key):
         return jax.lax.scan(minibatch, carry, policy_steps.minibatches(key, obs.shape[0], fit.num_minibatches))
 
-    (params, opt), error = jax.lax.scan(epoch, (params, opt), jax.random.split(key, fit.epochs))
+    start = state.critic, state.critic_optimiser
+    (params, opt), error = jax.lax.scan(epoch, start, jax.random.split(key, fit.epochs))
     return params, opt, error[-1].mean(axis=0)
 
 
@@ -283,7 +284,12 @@ def on_policy(
             statistics=RunningStatistics.empty(env.spec.obs_size),
             rollout=envs,
             episodes=jnp.zeros(2),
-            hyper=Hyper(*(jnp.asarray(x, jnp.float32) for x in (limit, config.learning_rate, parts.critic.learning_rate, total_iterations))),
+            hyper=Hyper(
+                *(
+                    jnp.asarray(x, jnp.float32)
+                    for x in (limit, config.learning_rate, parts.critic.learning_rate, total_iterations)
+                )
+            ),
             iteration=jnp.int32(0),
             key=prng.stream(key, "updates"),
         )
@@ -322,15 +328,7 @@ def on_policy(
             prng.stream(key, "policy"), state.policy, state.policy_step, problem, rate
         )
         critic_params, critic_opt, error = _fit(
-            critic,
-            optimiser,
-            parts.critic,
-            prng.stream(key, "critic"),
-            state.critic,
-            state.critic_optimiser,
-            batch.obs,
-            target,
-            state.hyper.critic_learning_rate,
+            critic, optimiser, parts.critic, state, prng.stream(key, "critic"), batch.obs, target
         )
         extra = extra | {
             "action_std": jnp.exp(policy_params["log_std"]).mean(),

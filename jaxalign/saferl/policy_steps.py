@@ -19,8 +19,8 @@ class Problem(NamedTuple):
     """One batch [T, B] of transitions as functions of the policy's parameters; `rows` select time steps.
 
     Attributes:
-        loss: ``(params, rows) -> (scalar, kl)``, surrogate of the mixed advantage plus the constraint's penalty, and the
-            mean KL(old || new), summed over action components.
+        loss: ``(params, rows) -> (scalar, kl)``, surrogate of the mixed advantage plus the constraint's penalty, and
+            the mean KL(old || new), summed over action components.
         reward_loss: ``(params, rows) -> scalar``, minus the importance-weighted reward advantage.
         cost_change: ``(params, rows) -> [K]``, predicted change of the cost per episode.
         kl: ``(params, rows) -> scalar``, that KL alone.
@@ -44,7 +44,7 @@ class Problem(NamedTuple):
 
 
 class PolicyStep(NamedTuple):
-    """``init(params) -> state``; ``update(key, params, state, problem, learning_rate) -> (params, state, diagnostics)``."""
+    """``init(params) -> state``; ``update(key, params, state, problem, learning_rate) -> (params, state, scalars)``."""
 
     init: Callable[[Any], Any]
     update: Callable[..., tuple[Any, Any, dict[str, Array]]]

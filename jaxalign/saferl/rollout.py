@@ -58,7 +58,9 @@ def select_costs(env: Env, names: Sequence[str]) -> Env:
 
     def step(state, action):
         state, after = env.step(state, action)
-        named = dict(zip(env.spec.cost_names, jnp.moveaxis(after.cost, -1, 0), strict=True)) | {TOTAL: after.info[TOTAL]}
+        named = dict(zip(env.spec.cost_names, jnp.moveaxis(after.cost, -1, 0), strict=True)) | {
+            TOTAL: after.info[TOTAL]
+        }
         return state, after._replace(cost=jnp.stack([named[name] for name in names], axis=-1))
 
     return env._replace(step=step, spec=env.spec._replace(cost_names=tuple(names)))
@@ -92,7 +94,7 @@ def rollout(
 
     def finish(env_state, after_obs, key, age, cut, done):
         """Resets one environment where its episode is done."""
-        fresh = lanes.where(done, lambda key: env.reset(key), (env_state, after_obs), jax.random.fold_in(key, 1))
+        fresh = lanes.where(done, env.reset, (env_state, after_obs), jax.random.fold_in(key, 1))
         return RolloutState(*fresh, key, jnp.where(done, 0, age), jnp.where(done, env.spec.horizon, cut))
 
     def step(state: RolloutState, _):

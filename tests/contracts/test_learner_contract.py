@@ -68,7 +68,7 @@ def test_state_is_closed_traced_once_repeatable_and_sweepable(name, one_device):
 def test_sweep_equals_single_runs(one_device):
     learner = make("ppo_lag", one_device)
     keys = jax.random.split(jax.random.key(3), 2)
-    swept, info = jax.jit(lambda k: jax.vmap(lambda s: learner.step(s))(jax.vmap(learner.init)(k)))(keys)
+    swept, info = jax.jit(lambda k: jax.vmap(learner.step)(jax.vmap(learner.init)(k)))(keys)
     single, alone = jax.jit(lambda k: learner.step(learner.init(k)))(keys[1])
     np.testing.assert_allclose(info.episode_cost[1], alone.episode_cost, rtol=1e-5)
     leaves = zip(jax.tree.leaves(swept.policy), jax.tree.leaves(single.policy), strict=True)

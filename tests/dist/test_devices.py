@@ -44,7 +44,7 @@ def test_devices_do_not_change_the_curve(name):
 
 
 def test_real_environment_on_several_devices():
-    """Point's turn servo amplifies rounding about fourfold per step in closed loop: after the first policy update, whose
+    """Point's turn servo amplifies rounding about fourfold per step in closed loop: after the first update, whose
     parameters agree to rounding, single trajectories part, and curves agree only as far as averages do."""
     env = saferl.select_costs(envs_mjx.make("SafetyPointGoal0-v0"), ("cost",))
     _, one = curve("ppo_lag", env, 1, iterations=2)

@@ -34,7 +34,7 @@ def test_values_of_a_terminated_episode(one_device):
 
 
 def test_value_under_a_time_limit(one_device):
-    """Reward 0.01 for ever, cut after every step: V = 0.01 / (1 - 0.99) = 1, a hundred times that of a terminated one."""
+    """Reward 0.01 for ever, cut after every step: V = 0.01 / (1 - 0.99) = 1, a hundred times a terminated one's."""
     env = probe("Cut", lambda o, a: 0.01 * jnp.ones(()), terminal=False, clock=0.0)
     config, state, _ = train("ppo", env, one_device, 800, learning_rate=0.0)
     np.testing.assert_allclose(values(env, config, state, jnp.zeros((1, 2)))[0, 0], 1.0, atol=0.1)
