@@ -162,14 +162,14 @@ def resume(folder: Path) -> Result:
 
 
 def evaluate(folder: Path, episodes: int, seed: int, deterministic: bool, video: bool) -> evaluation.Evaluation:
-    """Evaluates the last checkpoint of a run and prints the closing table.
+    """Evaluates the last checkpoint of a run, prints the closing table, writes `evaluation-seedN.json`.
 
     Raises:
         UserError: there is no such run or no checkpoint.
     """
     config = dataclasses.replace(read_config(folder), eval_episodes=episodes, video=video)
     run = _Run(config, folder, *build(config))
-    return run.evaluate(run.checkpoints.restore(run.like()), seed, deterministic)
+    return run.evaluate(run.checkpoints.restore(run.like()), seed, f"evaluation-seed{seed}", deterministic)
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -231,7 +231,7 @@ class _Run:
         if stop.received is not None:
             print(f"\nStopped by {stop.received.name} and saved. Continue with:\n  jaxalign resume {self.folder}")
             return Result(self.folder, rows, None)
-        return Result(self.folder, rows, self.evaluate(state, self.config.seed))
+        return Result(self.folder, rows, self.evaluate(state, self.config.seed, "evaluation"))
 
     def _begin(self):
         """The initial state, saved at once: from here on a run can be resumed whenever it dies."""
@@ -281,8 +281,8 @@ class _Run:
             ]
         )
 
-    def evaluate(self, state, seed: int, deterministic: bool = False) -> evaluation.Evaluation:
-        """Evaluates, films, writes `evaluation.json` and prints the closing table."""
+    def evaluate(self, state, seed: int, name: str, deterministic: bool = False) -> evaluation.Evaluation:
+        """Evaluates, films, writes `NAME.json` and prints the closing table."""
         act = evaluation.actor(self.env, self.config.learner, state, deterministic)
         key = prng.stream(jax.random.key(seed), "evaluation")
         outcome = evaluation.evaluate(self.env, act, key, self.config.eval_episodes)
@@ -290,7 +290,7 @@ class _Run:
         summary = {"episodes": self.config.eval_episodes, "seed": seed, "deterministic": deterministic}
         summary["return"] = outcome.returns.tolist()
         summary["cost"] = {name: x.tolist() for name, x in costs.items()}
-        _write_json(self.folder / "evaluation.json", summary)
+        _write_json(self.folder / f"{name}.json", summary)
         print(f"\n{self.config.eval_episodes} episodes of {self.config.env} after {int(state.iteration)} iterations:\n")
         print(track.evaluation_table(outcome.returns, costs, self.limits))
         if self.config.video:

@@ -194,7 +194,8 @@ def cpo_dual(q, r, s, c, delta: float) -> Dual:
     r = -r
     flat = (s <= 1e-8) & (c < 0)
     safe_s, safe_c = jnp.maximum(s, 1e-8), jnp.where(c == 0, tiny, c)
-    a, b = jnp.maximum(q - r**2 / safe_s, 0.0), 2 * delta - c**2 / safe_s
+    # q - r^2/s vanishes for parallel gradients, where float32 leaves noise: keep it from deciding
+    a, b = jnp.maximum(q - r**2 / safe_s, 1e-6 * q), 2 * delta - c**2 / safe_s
     case = jnp.where(c < 0, jnp.where(b < 0, 3, 2), jnp.where(b >= 0, 1, 0))
     case = jnp.where(flat, 4, case)
 
@@ -204,6 +205,7 @@ def cpo_dual(q, r, s, c, delta: float) -> Dual:
     lam_a = jnp.maximum(jnp.maximum(low_a, 0.0), jnp.minimum(high_a, jnp.sqrt(a / jnp.maximum(b, tiny))))
     lam_b = jnp.maximum(jnp.maximum(low_b, 0.0), jnp.minimum(high_b, jnp.sqrt(q / (2 * delta))))
     dual_a = -0.5 * (a / (lam_a + tiny) + b * lam_a) - r * c / safe_s
+    dual_a = jnp.where(low_a <= high_a, dual_a, -jnp.inf)
     dual_b = -0.5 * (q / (lam_b + tiny) + 2 * delta * lam_b)
     lam = jnp.where(dual_a >= dual_b, lam_a, lam_b)
     nu = jnp.maximum(lam * c - r, 0.0) / safe_s

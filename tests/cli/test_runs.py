@@ -84,11 +84,13 @@ def test_ctrl_c_saves_and_says_how_to_resume(whole, tmp_path):
 def test_evaluation_is_repeatable_and_reported(whole, capsys):
     assert main(["eval", str(whole), "--episodes", "3", "--seed", "7"]) == 0
     text = capsys.readouterr().out
-    first = json.loads((whole / "evaluation.json").read_text())
+    closing = (whole / "evaluation.json").read_text()
+    first = json.loads((whole / "evaluation-seed7.json").read_text())
     assert "95 % interval" in text
     assert f"{np.mean(first['return']):.2f}" in text
     assert main(["eval", str(whole), "--episodes", "3", "--seed", "7"]) == 0
-    assert json.loads((whole / "evaluation.json").read_text()) == first
+    assert json.loads((whole / "evaluation-seed7.json").read_text()) == first
+    assert (whole / "evaluation.json").read_text() == closing, "the closing evaluation of the training stays"
 
 
 def test_a_damaged_checkpoint_is_named(whole, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""`lanes.where` is a conditional, whatever it is batched, nested or looped in, and skips the lanes it promises to skip."""
+"""`lanes.where` is a conditional, however it is batched, nested or looped, and skips the lanes it promises to skip."""
 
 import jax
 import jax.numpy as jnp
@@ -58,8 +58,7 @@ def test_batch_equals_select(size, zero_fill):
     batched = jax.jit(jax.vmap(lambda *args: where(*args, zero_fill=zero_fill)))
     expected = jax.jit(jax.vmap(reference))
     for name, pred in patterns(size).items():
-        pred = jnp.asarray(pred)
-        assert_same(batched(pred, x, n), expected(pred, x, n), name)
+        assert_same(batched(jnp.asarray(pred), x, n), expected(jnp.asarray(pred), x, n), name)
 
 
 def test_default_chunk_size():

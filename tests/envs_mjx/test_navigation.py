@@ -10,6 +10,8 @@ import pytest
 
 import envs_mjx
 from envs_mjx import layout, registry
+from envs_mjx.sensors import BodyMotion
+from envs_mjx.tasks import World, goal
 
 NEAR, FAR = 1e-4, 50.0
 COSTS = {0: (), 1: ("cost_hazards",), 2: ("cost_hazards", "cost_vases_contact", "cost_vases_velocity")}
@@ -60,9 +62,8 @@ def test_make_chooses_an_engine_for_the_platform():
 
 def assert_same(a, b):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            x, y = jax.random.key_data(x), jax.random.key_data(y)
-        np.testing.assert_array_equal(x, y)
+        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        np.testing.assert_array_equal(*map(jax.random.key_data, (x, y)) if is_key else (x, y))
 
 
 def actions(env, steps, seed=0):
@@ -86,7 +87,7 @@ def test_lanes_do_not_influence_each_other(goal1):
     draft = goal1.draft()
     draft.robot[::2, :2] = draft.boxes[::2, 0, :2] - [0.24, 0]  # half of the lanes need contacts
     draft.robot[::2, 2] = 0
-    draft.robot[1::4, :2] = draft.goal[1::4] + [0.1, 0]  # a quarter a new goal
+    draft.robot[1::4, :2] = draft.goal[1::4]  # a quarter a new goal
     state, action = draft.state(), actions(goal1, 1)[0]
     order = np.random.default_rng(0).permutation(goal1.size)
     straight, shuffled = goal1.step(state, action), goal1.step(jax.tree.map(lambda x: x[order], state), action[order])
@@ -131,7 +132,7 @@ def test_truncated_exactly_at_the_horizon_and_never_reset(goal1):
 
 def test_observation_is_that_of_the_returned_state(goal1):
     draft = goal1.draft()
-    draft.robot[:32, :2] = draft.goal[:32] + [0.0, 0.2]
+    draft.robot[:32, :2] = draft.goal[:32]
     draft.robot_velocity[:] = np.random.default_rng(0).normal(size=(goal1.size, 3))
     state, timestep = goal1.step(draft.state(), goal1.act())
     nav = goal1.nav
@@ -185,9 +186,10 @@ def test_goals_of_an_episode_differ(goal1):
         goals.append(draft.goal.copy())
         draft.robot[:, :2] = draft.goal
         state = draft.state()
-    moves = [np.linalg.norm(a - b, axis=1) for a, b in ((goals[0], goals[1]), (goals[1], goals[2]), (goals[0], goals[2]))]
-    assert np.min(moves[:2]) > 0.7  # the robot stood on the old one
-    assert np.min(moves[2]) > 0
+    first, second, third = np.array(goals)
+    for one, next_one in ((first, second), (second, third)):
+        assert np.linalg.norm(one - next_one, axis=1).min() > 0.7  # the robot stood on the old one
+    assert np.linalg.norm(first - third, axis=1).min() > 0
 
 
 def test_goal_is_reached_at_its_radius(goal1):
@@ -280,6 +282,20 @@ def test_costs_are_indicators(goal2):
     np.testing.assert_array_equal(timestep.info["cost"], expected.max(axis=1))
 
 
+def test_raw_costs():
+    zero, still = jnp.zeros(3), jnp.zeros((4, 3))
+    agent = BodyMotion(jnp.array([1.0, 1.0, 0.1]), jnp.eye(3), zero, zero, zero)
+    hazards = jnp.array([[1.0, 1.15], [1.12, 0.91], [1.0, 0.79], [5.0, 5.0]])
+    world = World(agent, {"hazards": hazards}, still, jnp.zeros((4, 3, 3)), still)
+    raw = jax.jit(lambda velocity, touching: goal(2).costs(world._replace(box_velocity=velocity), touching))
+    touching = jnp.array([True, False, True, False])
+    velocity = jnp.array([[0.03, 0.04, 0.0], [0.0, 0.0, 1.1e-4], [0.9e-4, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    np.testing.assert_allclose(raw(velocity, touching), [0.05 + 0.05, 2.0, 0.05 + 1.1e-4], atol=1e-6)
+    assert raw(velocity.at[:2].set(0), touching)[2] == 0.0  # slower than what counts as moving
+    np.testing.assert_array_equal(raw(velocity, jnp.zeros(4, bool))[1], 0)
+    assert goal(1).costs(world._replace(points={"hazards": hazards[2:]}), touching) == 0.0
+
+
 def test_cost_of_hazards_reads_the_centre_of_the_robot(goal1):
     draft = empty(goal1)
     angle, distance = np.linspace(0, 2 * np.pi, goal1.size), np.linspace(0.15, 0.25, goal1.size)
@@ -363,7 +379,8 @@ def test_no_speed_makes_a_state_that_is_not_finite(goal0):
         for x in jax.tree.leaves((state._replace(key=None), timestep)):
             assert np.isfinite(x).all()
         assert (timestep.truncated == timestep.info["diverged"]).all()
-    assert not timestep.info["diverged"][[0, 1, 2, 32, 33, 34]].any()
+    slow = draft.robot_velocity[:, 0] < 100
+    assert not timestep.info["diverged"][slow].any()
 
 
 def near_vases(env):
@@ -395,8 +412,10 @@ def test_action_that_is_not_finite_among_vases(goal1, tmp_path, monkeypatch, cap
 
 @pytest.mark.parametrize("shape", [(3,), (1,), (0,)])
 def test_action_of_wrong_shape_is_refused(goal0, shape):
-    with pytest.raises(ValueError, match=r"^SafetyPointGoal0-v0: .*shape \(2,\), got \(.*vmap\(env\.step\)\.$") as error:
-        goal0.nav.env.step(jax.tree.map(lambda x: x[0], goal0.start()), jnp.zeros(shape))
+    state = jax.tree.map(lambda x: x[0], goal0.start())
+    message = r"^SafetyPointGoal0-v0: .*shape \(2,\), got \(.*vmap\(env\.step\)\.$"
+    with pytest.raises(ValueError, match=message) as error:
+        goal0.nav.env.step(state, jnp.zeros(shape))
     assert "\n" not in str(error.value)
 
 
@@ -417,7 +436,7 @@ def test_unknown_id_names_the_nearest(env_id, near):
 
 
 def test_unknown_id_far_from_all_lists_them():
-    with pytest.raises(ValueError, match=r"^Unknown environment id 'x'\. Known ids: SafetyPointGoal0-v0, .*Goal2-v0\.$"):
+    with pytest.raises(ValueError, match=r"^Unknown environment id 'x'\. Known ids: SafetyPointGoal0-v0, .*2-v0\.$"):
         envs_mjx.make("x")
 
 
@@ -487,7 +506,8 @@ def test_thrust_acts_along_the_heading(driven):
 
 
 @pytest.mark.parametrize(
-    ("turn", "rate"), [(0.02, 0.0), (0.1, 0.033), (0.4, 0.997), (0.9, 2.813), (1.0, 2.999), (-0.4, -0.997), (-1.0, -2.999)]
+    ("turn", "rate"),
+    [(0.02, 0.0), (0.1, 0.033), (0.4, 0.997), (0.9, 2.813), (1.0, 2.999), (-0.4, -0.997), (-1.0, -2.999)],
 )
 def test_yaw_rate_of_the_chattering_servo(driven, turn, rate):
     """Means of the original, measured; a smooth servo would turn at turn / 0.3 - drag, e.g. 1.3 rad/s for 0.4."""
@@ -526,7 +546,7 @@ def test_random_policy_has_the_recorded_returns_and_costs(random_policy, golden)
         mean, error = recorded[name]
         z = (samples.mean() - mean) / np.hypot(error, samples.std(ddof=1) / np.sqrt(len(samples)))
         assert abs(z) < 4, (name, samples.mean(), mean)
-    assert 5 < own["cost mean,sem"].mean()
+    assert own["cost mean,sem"].mean() > 5
 
 
 def test_flags_and_costs_of_whole_episodes(random_policy):

@@ -128,8 +128,8 @@ def scenes(env):
 def test_freezing_what_cannot_be_touched_changes_nothing(goal2):
     """Every control step equals MuJoCo's with all vases simulated, from the same state.
 
-    Compared step by step: the turn servo and contacts are chaotic (in float64 too, a change of 1e-15 in the yaw grows to
-    1e-2 within 50 steps of random actions). A vase asleep does not sink the last micrometre into the floor.
+    Compared step by step: the turn servo and contacts are chaotic (in float64 too, a change of 1e-15 in the yaw grows
+    to 1e-2 within 50 steps of random actions). A vase asleep does not sink the last micrometre into the floor.
     """
     steps, watched = 60, 24
     model = scene.build(POINT, VASE, VASES)

@@ -46,7 +46,7 @@ def test_lidar_equals_the_loop(tilted, count):
     pos = np.column_stack([rng.uniform(-2, 2, (runs, 2)), rng.uniform(0, 0.5, runs)]).astype(np.float32)
     mat, max_dist = rotations.as_matrix().astype(np.float32), 3.0
     out = jax.jit(jax.vmap(lambda *args: pseudo_lidar(*args, max_dist)))(points, pos, mat)
-    expected = np.array([loop_lidar(*args, max_dist) for args in zip(*map(np.float64, (points, pos, mat)), strict=True)])
+    expected = np.array([loop_lidar(*args, max_dist) for args in zip(*map(np.float64, (points, pos, mat)))])
     # near the robot the bearing of an object is known to 1e-7 m / distance only
     local = np.einsum("rij,rni->rnj", mat, np.dstack([points, np.zeros((runs, count))]) - pos[:, None])
     clear = np.hypot(local[..., 0], local[..., 1]).min(axis=1) > 0.05

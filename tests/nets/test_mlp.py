@@ -36,7 +36,7 @@ def test_weights_and_biases_start_uniform_within_one_over_the_root_of_fan_in():
             number = scaled.size
             # a float32 bound may round upwards
             assert np.abs(scaled).max() <= 1.0 + 1e-6
-            # of a uniform variable on +-1: P(no sample beyond 1 - 14 / n) = e^-14 each side, then 5 standard errors
+            # uniform on +-1: none beyond 1 - 28 / n has the chance (1 - 14 / n)^n = e^-14; then five standard errors
             assert scaled.max() > 1.0 - 28 / number
             assert scaled.min() < -1.0 + 28 / number
             assert abs(scaled.mean()) < 5 * np.sqrt(1 / 3 / number)

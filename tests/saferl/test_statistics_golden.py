@@ -28,13 +28,13 @@ def test_statistics_and_normalised_batches_are_the_recorded_ones(name, calls, si
     for i in range(calls):
         x = jnp.asarray(data[f"in_{i}"]).reshape(-1, size)
         statistics = statistics.update(x)
-        assert float(statistics.count) == data[f"count_{i}"]
+        assert float(statistics.samples) == data[f"count_{i}"]
         np.testing.assert_allclose(statistics.mean, data[f"mean_{i}"].reshape(size), **CLOSE)
         np.testing.assert_allclose(statistics.normalise(x), data[f"out_{i}"].reshape(-1, size), **CLOSE)
-        if statistics.count > 1:  # OmniSafe's standard deviation of one sample is NaN
+        if statistics.samples > 1:  # OmniSafe's standard deviation of one sample is NaN
             np.testing.assert_allclose(statistics.std(), data[f"std_{i}"].reshape(size), **CLOSE)
         if f"var_{i}" in data.files:
-            variance = statistics.deviation / (statistics.count - 1)
+            variance = statistics.deviation / (statistics.samples - 1)
             np.testing.assert_allclose(variance, data[f"var_{i}"], **CLOSE)
 
 
@@ -65,7 +65,7 @@ def test_nothing_is_ignored_whatever_the_shape_of_a_batch(offset):
     for batch in batches:
         statistics = update(statistics, jnp.asarray(batch))
         seen = np.concatenate([seen, batch.reshape(-1, 2).astype(np.float64)])
-        assert float(statistics.count) == len(seen)
+        assert float(statistics.samples) == len(seen)
         np.testing.assert_allclose(statistics.mean, seen.mean(0), **CLOSE)
         np.testing.assert_allclose(statistics.deviation, np.square(seen - seen.mean(0)).sum(0), **close)
     np.testing.assert_allclose(statistics.std(), seen.std(0, ddof=1), **CLOSE)
@@ -78,7 +78,7 @@ def test_one_batch_or_its_parts_in_any_order_give_the_same():
     x = jnp.asarray(np.random.default_rng(1).normal(3.0, 2.0, (30, 4)).astype(np.float32))
     whole = RunningStatistics.empty(4).update(x)
     parts = RunningStatistics.empty(4).update(x[25:]).update(x[:11]).update(x[11:25])
-    assert float(parts.count) == float(whole.count) == 30.0
+    assert float(parts.samples) == float(whole.samples) == 30.0
     np.testing.assert_allclose(parts.mean, whole.mean, **CLOSE)
     np.testing.assert_allclose(parts.deviation, whole.deviation, **CLOSE)
 
