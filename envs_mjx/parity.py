@@ -30,6 +30,12 @@ TOLERANCE = {"obs": 1e-5, "reward": 1e-5, "cost": 0.0, "goal_met": 0.0, "one-ste
 EDGE = 1e-6  # m or m/s
 
 _NEEDED = [
+    "state_agent_pos",
+    "state_agent_mat",
+    "state_agent_vel",
+    "state_step_in_episode",
+    "step_terminated",
+    "step_truncated",
     "state_qpos",
     "state_qvel",
     "state_qacc",
@@ -180,6 +186,31 @@ def check_observation(data, nav: Navigation) -> list[Check]:
     return [Check(f"obs {name}", float(error[:, start:end].max()), TOLERANCE["obs"]) for name, start, end in blocks]
 
 
+def check_pose(data, nav: Navigation) -> list[Check]:
+    """Pose and velocity of robot and boxes that the recorded coordinates imply, against the recorded ones."""
+    body, points = recorded_states(data, nav)
+    world = jax.jit(jax.vmap(nav.world))(body, points)
+    origin = np.concatenate([data["state_agent_pos"][:, :2], np.zeros((len(data["state_qpos"]), 1))], axis=1)
+    boxes = data["state_obj_pos"][:, np.char.startswith(data["obj_names"], "vase")]
+    pairs = {
+        "agent position": (world.agent.pos, data["state_agent_pos"] - origin),
+        "agent rotation": (world.agent.mat, data["state_agent_mat"]),
+        "agent velocity": (world.agent.velocity, data["state_agent_vel"]),
+        "vase position": (world.box_pos, boxes - origin[:, None]),
+    }
+    return [
+        Check(name, float(np.abs(np.asarray(ours) - theirs).max(initial=0.0)), TOLERANCE["obs"])
+        for name, (ours, theirs) in pairs.items()
+    ]
+
+
+def check_ending(data, nav: Navigation) -> list[Check]:
+    """Episodes of these tasks end by their time limit alone."""
+    truncated = data["state_step_in_episode"][data["step_s_to"]] >= nav.spec.horizon
+    wrong = (truncated != data["step_truncated"]) | data["step_terminated"]
+    return [Check("terminated, truncated", float(wrong.max()), TOLERANCE["cost"])]
+
+
 def check_reward_and_cost(data, nav: Navigation) -> list[Check]:
     """Reward and cost indicators of every step, from the recorded state it led to."""
     body, points = recorded_states(data, nav)
@@ -270,11 +301,13 @@ def replay(path: Path, engine: str) -> list[Check]:
 
     Raises:
         CorruptRecordingError: see `load`.
-        ValueError: the file is not named after a known environment.
+        ValueError: the file name does not begin with a known environment id.
     """
-    nav = registry.navigation(path.name.removesuffix(".npz"), engine)
+    env_id = next((name for name in registry.ids() if path.name.startswith(name)), path.name.removesuffix(".npz"))
+    nav = registry.navigation(env_id, engine)
     data = load(path, nav)
-    return [*check_observation(data, nav), *check_reward_and_cost(data, nav), *check_physics(data, nav)]
+    checks = (check_pose, check_observation, check_reward_and_cost, check_ending, check_physics)
+    return [result for check in checks for result in check(data, nav)]
 
 
 def _report(path: Path, engine: str) -> bool:

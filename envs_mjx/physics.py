@@ -192,7 +192,7 @@ def _mjx_contact(agent: Agent, box: FreeBox, count: int):
         args = (alone, state, ctrl, active, distance)
         number = jnp.sum(active)
         out = lanes.where(number == 1, single, alone, *args)
-        return lanes.where(number > 1, several, out, *args) if count > 1 else out
+        return lanes.where(number > 1, several, out, *args, chunk=8) if count > 1 else out
 
     return contact
 
