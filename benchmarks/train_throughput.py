@@ -20,8 +20,7 @@ jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 import envs_mjx  # noqa: E402
 from jaxalign import dist, saferl  # noqa: E402
-from jaxalign.core.distributions import Gaussian  # noqa: E402
-from jaxalign.saferl import onpolicy, rollout  # noqa: E402
+from jaxalign.saferl import onpolicy  # noqa: E402
 
 
 def clock(fun, state, iterations: int) -> tuple[float, float]:
@@ -49,17 +48,7 @@ def measure(algorithm: str, env_id: str, engine: str | None, iterations: int) ->
     step = jax.jit(learner.step, in_shardings=(where,), out_shardings=(where, None), donate_argnums=0)
     compiled, seconds = clock(step, init(key), iterations)
 
-    policy, normalise = onpolicy.gaussian_policy(env, config), onpolicy.normaliser(config)
-
-    def collect(params, statistics, envs):
-        def act(keys, obs):
-            found = policy.dist(params, normalise(statistics, obs))
-            action = jax.vmap(lambda k, mean, log_std: Gaussian(mean, log_std).sample(k))(keys, *found)
-            return action, found.log_prob(action)
-
-        return rollout.rollout(env, act, envs, config.rollout_length)
-
-    collect = dist.over_envs(collect, mesh, (None, None, 0), (0, 1))
+    collect = onpolicy.collector(env, config, mesh)
 
     def simulate(state):
         envs, data = collect(state.policy, state.statistics, state.rollout)

@@ -1,9 +1,29 @@
-"""Eight virtual devices for the tests of sharding; everything else runs on the first."""
+"""Eight virtual devices for the tests of sharding (everything else runs on the first), and the smoke subset."""
 
 import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
+
+# What CI also runs with the newest Python and JAX: every package once, few compilations
+SMOKE = (
+    "test_miscompilation.py",
+    "test_lanes.py",
+    "test_sensors.py",
+    "test_prng.py",
+    "test_mlp.py",
+    "test_estimators_golden.py",
+    "test_constraints_golden.py",
+    "test_devices.py::test_real_environment_on_several_devices",
+    "test_runs.py::test_a_run_leaves_its_records",
+    "test_runs.py::test_list_names_everything",
+)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if any(name in item.nodeid for name in SMOKE):
+            item.add_marker(pytest.mark.smoke)
 
 
 @pytest.fixture(scope="session")

@@ -53,10 +53,11 @@ def _report(config: Config) -> None:
     curves = {}
     for algorithm in config.algorithms:
         folders = [config.out / f"{algorithm}-seed{seed}" for seed in config.seeds]
-        done = [json.loads((f / "evaluation.json").read_text()) for f in folders if (f / "evaluation.json").exists()]
-        if not done:
+        folders = [folder for folder in folders if (folder / "evaluation.json").exists()]
+        if not folders:
             continue
-        curves[algorithm] = [track.read_jsonl(f / "metrics.jsonl") for f in folders[: len(done)]]
+        done = [json.loads((folder / "evaluation.json").read_text()) for folder in folders]
+        curves[algorithm] = [track.read_jsonl(folder / "metrics.jsonl") for folder in folders]
         returns = [np.mean(d["return"]) for d in done]
         costs = [np.mean(d["cost"]["cost"]) for d in done]
         (r, r_sd), (c, c_sd) = PUBLISHED[algorithm]

@@ -158,6 +158,28 @@ def normaliser(config: OnPolicyConfig):
     return RunningStatistics.normalise if config.normalise_obs else lambda statistics, obs: obs
 
 
+def collector(env: Env, config: OnPolicyConfig, mesh: Mesh):
+    """``(policy params, statistics, environments) -> (environments, transitions [T, B])``, spread over the mesh."""
+    policy, normalise = gaussian_policy(env, config), normaliser(config)
+
+    def collect(params, statistics, envs: RolloutState) -> tuple[RolloutState, Transition]:
+        def act(keys, obs):
+            dist_of = policy.dist(params, normalise(statistics, obs))
+            action = jax.vmap(lambda key, mean, log_std: Gaussian(mean, log_std).sample(key))(keys, *dist_of)
+            return action, dist_of.log_prob(action)
+
+        return rollout(env, act, envs, config.rollout_length)
+
+    return dist.over_envs(collect, mesh, (None, None, 0), (0, 1))
+
+
+def count_episodes(episodes: Float[Array, "2"], data: Transition, horizon: int):
+    """Decayed counts of steps and episode ends with `data` added, and the mean episode length they imply (steps)."""
+    ends = jnp.sum(data.terminated | data.truncated, dtype=jnp.float32)
+    episodes = 0.9 * episodes + jnp.stack([jnp.float32(data.reward.size), ends])
+    return episodes, jnp.minimum(episodes[0] / jnp.maximum(episodes[1], 1e-6), horizon)
+
+
 def _critics(env: Env, config: OnPolicyConfig, number: int) -> Network:
     """`number` separate value networks; their outputs are stacked on the last axis."""
     net = nets.mlp((env.spec.obs_size, *config.hidden, 1))
@@ -268,13 +290,13 @@ def on_policy(
     check(env, limit, parts, config, mesh)
     policy, critic = gaussian_policy(env, config), _critics(env, config, 1 + len(limit))
     optimiser, normalise = policy_steps.adam(), normaliser(config)
-    length, horizon = config.rollout_length, env.spec.horizon
+    collect = collector(env, config, mesh)
+    begin = dist.over_envs(lambda keys, index: start(env, keys, index, config.num_envs), mesh, (0, 0), 0)
+    hyper = (limit, config.learning_rate, parts.critic.learning_rate, total_iterations)
 
     def init(key) -> OnPolicyState:
         policy_params, critic_params = policy.init(prng.stream(key, "policy")), critic.init(prng.stream(key, "critic"))
         keys = jax.random.split(prng.stream(key, "environments"), config.num_envs)
-        begin = dist.over_envs(lambda keys, index: start(env, keys, index, config.num_envs), mesh, (0, 0), 0)
-        envs = begin(keys, jnp.arange(config.num_envs))
         return OnPolicyState(
             policy=policy_params,
             policy_step=parts.policy_step.init(policy_params),
@@ -282,27 +304,12 @@ def on_policy(
             critic_optimiser=jax.vmap(optimiser.init)(critic_params),
             constraint=parts.constraint.init(len(limit)),
             statistics=RunningStatistics.empty(env.spec.obs_size),
-            rollout=envs,
+            rollout=begin(keys, jnp.arange(config.num_envs)),
             episodes=jnp.zeros(2),
-            hyper=Hyper(
-                *(
-                    jnp.asarray(x, jnp.float32)
-                    for x in (limit, config.learning_rate, parts.critic.learning_rate, total_iterations)
-                )
-            ),
+            hyper=Hyper(*(jnp.asarray(x, jnp.float32) for x in hyper)),
             iteration=jnp.int32(0),
             key=prng.stream(key, "updates"),
         )
-
-    def collect(params, statistics, envs):
-        def act(keys, obs):
-            dist_of = policy.dist(params, normalise(statistics, obs))
-            action = jax.vmap(lambda key, mean, log_std: Gaussian(mean, log_std).sample(key))(keys, *dist_of)
-            return action, dist_of.log_prob(action)
-
-        return rollout(env, act, envs, length)
-
-    collect = dist.over_envs(collect, mesh, (None, None, 0), (0, 1))
 
     def step(state: OnPolicyState) -> tuple[OnPolicyState, Info]:
         key = jax.random.fold_in(state.key, state.iteration)
@@ -313,14 +320,10 @@ def on_policy(
         next_value = critic.apply(state.critic, normalise(state.statistics, data.next_obs))
         advantage, target = parts.estimator(signal, value, next_value, data.terminated, data.truncated)
 
-        ends = jnp.sum(data.terminated | data.truncated, dtype=jnp.float32)
-        episodes = 0.9 * state.episodes + jnp.stack([jnp.float32(config.steps_per_iteration), ends])
-        episode_length = jnp.minimum(episodes[0] / jnp.maximum(episodes[1], 1e-6), horizon)
+        episodes, episode_length = count_episodes(state.episodes, data, env.spec.horizon)
         per_episode = episode_length * signal.mean((0, 1))
-        cost = per_episode[1:]
-
-        duals = parts.constraint.observe(state.constraint, cost, state.hyper.limit)
-        excess = cost - state.hyper.limit
+        duals = parts.constraint.observe(state.constraint, per_episode[1:], state.hyper.limit)
+        excess = per_episode[1:] - state.hyper.limit
         problem = make_problem(parts, policy.dist, state.policy, batch, advantage, duals, excess, episode_length)
         decay = jnp.maximum(1.0 - state.iteration / state.hyper.total_iterations, 0.0)
         rate = state.hyper.learning_rate * (decay if config.decay_learning_rate else 1.0)
@@ -330,14 +333,7 @@ def on_policy(
         critic_params, critic_opt, error = _fit(
             critic, optimiser, parts.critic, state, prng.stream(key, "critic"), batch.obs, target
         )
-        extra = extra | {
-            "action_std": jnp.exp(policy_params["log_std"]).mean(),
-            "critic_error": error[0],
-            "cost_critic_error": error[1:].mean(),
-            "learning_rate": rate,
-            "episode_length": episode_length,
-        }
-        new = OnPolicyState(
+        new = state._replace(
             policy=policy_params,
             policy_step=policy_state,
             critic=critic_params,
@@ -346,10 +342,15 @@ def on_policy(
             statistics=state.statistics.update(data.obs).update(data.next_obs),  # first and last observations too
             rollout=envs,
             episodes=episodes,
-            hyper=state.hyper,
             iteration=state.iteration + 1,
-            key=state.key,
         )
-        return new, Info(per_episode[0], cost, parts.constraint.multipliers(duals), extra)
+        extra = extra | {
+            "action_std": jnp.exp(policy_params["log_std"]).mean(),
+            "critic_error": error[0],
+            "cost_critic_error": error[1:].mean(),
+            "learning_rate": rate,
+            "episode_length": episode_length,
+        }
+        return new, Info(per_episode[0], per_episode[1:], parts.constraint.multipliers(duals), extra)
 
     return Learner(init, step)

@@ -21,7 +21,7 @@ class Draft:
 
     def __init__(self, nav, state):
         self._nav, self._state = nav, state
-        nq, nv, count = nav.agent.nq, nav.agent.nv, nav.task.boxes.count
+        nq, nv, count = nav.agent.nq, nav.agent.nv, nav.task.boxes.number
         qpos, qvel = np.array(state.physics.qpos), np.array(state.physics.qvel)
         self.robot, self.robot_velocity = qpos[:, :nq], qvel[:, :nv]
         self.boxes, self.box_velocity = (

@@ -131,15 +131,15 @@ TIGHT = (  # Button1 of the original, whose layouts succeed once in 47 attempts
 
 
 def test_tight_layouts_start_over_until_they_fit(monkeypatch):
-    keys = jax.random.split(jax.random.key(0), 96)
+    keys = jax.random.split(jax.random.key(0), 48)
     points, ok = jax.jit(jax.vmap(lambda key: layout.sample(key, TIGHT)))(keys)
     assert ok.all()
-    radius = np.repeat([p.keepout for p in TIGHT], [p.count for p in TIGHT])
+    radius = np.repeat([p.keepout for p in TIGHT], [p.number for p in TIGHT])
     assert_rule_holds(np.asarray(points, float), radius, 1.5)
-    assert len(np.unique(np.asarray(points)[:, 0, 0])) == 96
+    assert len(np.unique(np.asarray(points)[:, 0, 0])) == 48
     monkeypatch.setattr(layout, "RESTARTS", 1)
     _, ok = jax.jit(jax.vmap(lambda key: layout.sample(key, TIGHT)))(keys)
-    assert ok.sum() < 15  # 1 in 47 of them
+    assert ok.sum() < 10  # 1 in 47 of them
 
 
 def test_impossible_layout_is_flagged(monkeypatch):

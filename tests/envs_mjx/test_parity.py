@@ -9,14 +9,14 @@ import pytest
 
 from envs_mjx import parity, registry
 
-PROPRIOCEPTION = [f"obs {name}" for name in ("accelerometer", "velocimeter", "gyro", "magnetometer")]
+POSE = ["agent position", "agent rotation", "agent velocity", "vase position"]
+SENSORS = [f"obs {name}" for name in ("accelerometer", "velocimeter", "gyro", "magnetometer")]
 LIDARS = ["obs goal_lidar", "obs hazards_lidar", "obs vases_lidar"]
 COSTS = ["cost_hazards", "cost_vases_contact", "cost_vases_velocity"]
 TOTAL = "cost (indicator of the sum)"
 LINES = {
-    0: [*PROPRIOCEPTION, *LIDARS[:1], "reward", "goal_met", TOTAL],
-    1: [*PROPRIOCEPTION, *LIDARS, "reward", "goal_met", *COSTS[:1], TOTAL],
-    2: [*PROPRIOCEPTION, *LIDARS, "reward", "goal_met", *COSTS, TOTAL],
+    level: [*POSE, *SENSORS, *LIDARS[:lidars], "reward", "goal_met", *COSTS[:costs], TOTAL, "terminated, truncated"]
+    for level, lidars, costs in ((0, 1, 0), (1, 3, 1), (2, 3, 3))
 }
 
 
@@ -39,10 +39,11 @@ def failed(printed):
 
 def check_report(lines, level, engine):
     assert [name for name, *_ in lines] == [*LINES[level], f"one-step qpos ({engine})"]
-    assert all(error <= limit for _, error, limit, _ in lines)
-    assert {limit for name, _, limit, _ in lines if name.startswith(("obs", "reward"))} == {1e-5}
-    assert {limit for name, _, limit, _ in lines if name.startswith(("cost", "goal"))} == {0}
-    assert {verdict for *_, verdict in lines} == {"ok"}
+    exact = ("goal_met", "terminated, truncated", "cost")
+    for name, error, limit, verdict in lines:
+        assert limit == (0 if name.startswith(exact) else 1e-4 if name.startswith("one-step") else 1e-5)
+        assert error <= limit
+        assert verdict == "ok"
 
 
 def test_mjx_agrees_with_the_recordings(mjx_replay):
@@ -102,6 +103,9 @@ WRONG = {
     "obs goal_lidar": dict(state_obs=shift_lidar),
     "cost (indicator of the sum)": dict(step_cost=changed(-1, lambda c: 1 - c)),
     "goal_met": dict(step_goal_met=changed(5, np.logical_not)),
+    "agent velocity": dict(state_agent_vel=changed((-1, 1), lambda v: v + 1e-3)),
+    "agent rotation": dict(state_agent_mat=changed((7, 0), lambda row: -row)),
+    "terminated, truncated": dict(step_truncated=changed(-1, np.logical_not)),
 }
 
 
@@ -115,16 +119,20 @@ def test_one_wrong_entry_among_thousands_is_found(altered, capsys, monkeypatch, 
     assert printed.err == ""
 
 
-def test_wrong_pose_is_found(altered, golden, capsys, monkeypatch):
-    path = altered(state_qpos=changed((-1, 0), lambda x: x + 1e-3))
-    assert parity.main([path]) == 1
-    (wrong,) = failed(capsys.readouterr().out)
-    assert {"reward", "one-step qpos (mjx)"} <= set(wrong)
-    assert "obs gyro" not in wrong
-
+def test_one_wrong_recording_is_enough(altered, golden, capsys, monkeypatch):
     monkeypatch.setattr(parity, "check_physics", lambda data, nav: [])
-    assert parity.main([str(golden / "SafetyPointGoal0-v0.npz"), path]) == 1  # one right recording does not help
-    assert capsys.readouterr().out.endswith("1 of 2 recordings agree\n")
+    assert parity.main([altered(**WRONG["reward"]), str(golden / "SafetyPointGoal0-v0.npz")]) == 1
+    printed = capsys.readouterr().out
+    assert failed(printed) == [["reward"], []]
+    assert printed.endswith("1 of 2 recordings agree\n")
+
+
+def test_one_wrong_step_of_the_physics_is_found(recording):
+    data = recording(0)
+    data["state_qpos"][-1, 1] += 1.1e-4
+    (check,) = parity.check_physics(data, registry.navigation("SafetyPointGoal0-v0", "mujoco"))
+    assert (check.name, check.tolerance, check.passed) == ("one-step qpos (mujoco)", 1e-4, False)
+    assert check.error == pytest.approx(1.1e-4, rel=0.1)
 
 
 def check_costs(data, level):
@@ -164,7 +172,7 @@ def test_a_cost_at_its_edge_is_forgiven_and_nothing_else(recording, monkeypatch)
 def test_cost_names_of_another_task_are_refused(recording):
     data = recording(1)
     data["cost_names"] = np.array(["cost_pillars", "cost_sum"])
-    with pytest.raises(parity.CorruptRecording, match=r"cost_pillars.*cost_hazards"):
+    with pytest.raises(parity.CorruptRecordingError, match=r"cost_pillars.*cost_hazards"):
         check_costs(data, 1)
 
 

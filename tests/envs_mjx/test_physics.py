@@ -1,5 +1,7 @@
 """The two engines agree with each other, and with MuJoCo stepping everything all the time."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -16,6 +18,62 @@ VASES, NQ, NV = 10, POINT.nq, POINT.nv
 
 def touching(bodies, action):
     return physics.touches_within_step(POINT, VASE, VASES, bodies, np.asarray(action))
+
+
+# --- model
+
+
+@pytest.mark.parametrize("corner_points", [False, True])
+def test_model_has_the_constants_of_the_original(golden, corner_points):
+    original = json.loads((golden / "model_point_vase.json").read_text())
+    model = scene.build(POINT, VASE, 2, corner_points)
+    assert POINT.timestep == original["opt"]["timestep"]
+    for name in ("timestep", "iterations", "tolerance", "impratio", "gravity"):
+        np.testing.assert_allclose(getattr(model.opt, name), original["opt"][name], err_msg=name)
+    kinds = (mujoco.mjtIntegrator.mjINT_EULER, mujoco.mjtSolver.mjSOL_NEWTON, mujoco.mjtCone.mjCONE_PYRAMIDAL)
+    assert (model.opt.integrator, model.opt.solver, model.opt.cone) == kinds
+
+    own = {"agent": model.body("agent"), "vase0": model.body("box1")}
+    for body in original["bodies"]:
+        for name in ("mass", "inertia", "ipos"):
+            ours = getattr(own[body["name"]], name)
+            np.testing.assert_allclose(ours, np.atleast_1d(body[name]), rtol=1e-9, atol=1e-15)
+    joints = [model.joint(name) for name in ("x", "y", "yaw")]
+    for joint, recorded in zip(joints, original["joints"], strict=True):
+        np.testing.assert_array_equal(model.dof_damping[joint.dofadr[0]], recorded["damping"])
+        np.testing.assert_array_equal(joint.axis, recorded["axis"])
+    for i, recorded in enumerate(original["actuators"]):
+        assert model.actuator_gear[i, 0] == recorded["gear"][0]
+        assert model.actuator_gainprm[i, 0] == recorded["gainprm"][0]
+        np.testing.assert_array_equal(model.actuator_forcerange[i], recorded["forcerange"])
+        np.testing.assert_array_equal(model.actuator_ctrlrange[i], recorded["ctrlrange"])
+    np.testing.assert_array_equal(model.actuator_biasprm[1, :3], original["actuators"][1]["biasprm"])
+
+
+@pytest.mark.parametrize("corner_points", [False, True])
+def test_contacts_have_the_constants_of_the_original(golden, corner_points):
+    """Of two geoms in contact the larger friction and dimension count. The robot does not touch the floor."""
+    names = {"floor": "floor", "agent": "agent", "pointarrow": "arrow", "vase0": "box"}
+    recorded = {names[g["name"]]: g for g in json.loads((golden / "model_point_vase.json").read_text())["geoms"]}
+    model = scene.build(POINT, VASE, 2, corner_points)
+    for name, geom in recorded.items():
+        own = model.geom("box0" if name == "box" else name)
+        if name != "floor":
+            np.testing.assert_array_equal(own.size[: np.count_nonzero(geom["size"])], [s for s in geom["size"] if s])
+            np.testing.assert_array_equal(own.pos, geom["pos"])
+    seen = set()
+    for i in range(model.npair):
+        ends = [model.geom(int(geom)).name for geom in (model.pair_geom1[i], model.pair_geom2[i])]
+        kinds = ["box" if end.startswith("box") else end for end in ends]
+        seen.add(frozenset(kinds))
+        one, other = (recorded[kind] for kind in kinds)
+        slide, spin, roll = np.maximum(one["friction"], other["friction"])
+        np.testing.assert_array_equal(model.pair_friction[i], [slide, slide, spin, roll, roll])
+        assert model.pair_dim[i] == max(one["condim"], other["condim"])
+        np.testing.assert_array_equal(model.pair_solref[i], one["solref"])
+        np.testing.assert_array_equal(model.pair_solimp[i], one["solimp"])
+        assert (model.pair_margin[i], model.pair_gap[i]) == (0, 0)
+    assert seen == {frozenset(p) for p in (("floor", "box"), ("agent", "box"), ("arrow", "box"), ("box",))}
 
 
 # --- engines
