@@ -12,7 +12,9 @@ The recorded accelerometer is checked from the recorded accelerations.
 
 import argparse
 import sys
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,6 +67,18 @@ _NEEDED = [
     "step_last_dist_goal",
 ]
 
+# What numpy raises on an archive cut short, overwritten or of another kind (a bare .npy is no context manager)
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+)
+
 
 class CorruptRecordingError(ValueError):
     """A recording that cannot be read or is inconsistent."""
@@ -95,16 +109,16 @@ def load(path: Path, nav: Navigation) -> dict[str, np.ndarray]:
         CorruptRecordingError: missing file, truncated archive, missing array, wrong shape, or a NaN where none may be.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [name for name in _NEEDED if name not in archive.files]
             if missing:
                 raise CorruptRecordingError(f"{path}: array {missing[0]!r} is missing; record the file again.")
             data = {name: archive[name] for name in _NEEDED}
     except FileNotFoundError:
         raise CorruptRecordingError(f"{path}: no such file.") from None
-    except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
-        if isinstance(error, CorruptRecordingError):
-            raise
+    except CorruptRecordingError:
+        raise
+    except _UNREADABLE as error:
         raise CorruptRecordingError(f"{path}: not a readable .npz archive ({error}).") from None
     _check_consistent(path, data, nav)
     return data
@@ -115,21 +129,36 @@ def _check_consistent(path: Path, data: dict[str, np.ndarray], nav: Navigation) 
     states, steps = len(data["state_qpos"]), len(data["step_reward"])
     if not states or not steps:
         raise CorruptRecordingError(f"{path}: holds no transitions.")
+    count, episodes = nav.task.boxes.number, np.size(data["episode_agent_rot"])
+    shapes = {
+        "state_qpos": (states, nav.agent.nq + 7 * count),
+        **{f"state_{name}": (states, nav.agent.nv + 6 * count) for name in ("qvel", "qacc", "qacc_warmstart")},
+        **{f"state_{name}": (states, 3) for name in ("goal_pos", "agent_pos", "agent_vel")},
+        "state_agent_mat": (states, 3, 3),
+        "state_obj_pos": (states, len(data["obj_names"]), 3),
+        "state_obs": (states, nav.spec.obs_size),
+        "step_action": (steps, nav.spec.action_size),
+        "step_cost_terms": (steps, len(data["cost_names"])),
+        "step_goal_pos_reward": (steps, 3),
+        "contact_offset": (states + 1,),
+        "episode_agent_xy": (episodes, 2),
+        "episode_agent_rot": (episodes,),
+        "obs_sizes": (len(data["obs_names"]),),
+    }
+    rows = {"state": (states,), "step": (steps,)}
     for name, array in data.items():
-        expected = states if name.startswith("state_") else steps if name.startswith("step_") else len(array)
-        if len(array) != expected:
-            raise CorruptRecordingError(f"{path}: {name} has {len(array)} rows where {expected} are needed.")
-        if np.issubdtype(array.dtype, np.floating) and name != "step_cost_terms" and not np.isfinite(array).all():
+        expected = shapes.get(name, rows.get(name.split("_")[0], array.shape))
+        if array.shape != expected:
+            raise CorruptRecordingError(f"{path}: {name} has shape {array.shape}, {nav.spec.id} needs {expected}.")
+        if not name.endswith("_names") and array.dtype.kind not in "fiub":
+            raise CorruptRecordingError(f"{path}: {name} does not hold numbers.")
+        if array.dtype.kind == "f" and name != "step_cost_terms" and not np.isfinite(array).all():
             raise CorruptRecordingError(f"{path}: {name} holds a value that is not finite.")
-    widths = {"state_qpos": nav.agent.nq + 7 * nav.task.boxes.number, "state_obs": nav.spec.obs_size}
-    for name, width in widths.items():
-        if data[name].shape[1:] != (width,):
-            raise CorruptRecordingError(
-                f"{path}: {name} has rows of shape {data[name].shape[1:]}, {nav.spec.id} has {width}."
-            )
-    for name in ("step_s_from", "step_s_to"):
-        if data[name].min() < 0 or data[name].max() >= states:
-            raise CorruptRecordingError(f"{path}: {name} points outside the {states} recorded states.")
+    if data["obs_sizes"].sum() != nav.spec.obs_size:
+        raise CorruptRecordingError(f"{path}: obs_sizes do not add up to {nav.spec.obs_size}.")
+    for name, limit in (("step_s_from", states), ("step_s_to", states), ("state_episode", episodes)):
+        if data[name].min() < 0 or data[name].max() >= limit:
+            raise CorruptRecordingError(f"{path}: {name} points outside the {limit} recorded rows.")
 
 
 def _to_world(qpos, qvel, xy, yaw, data):

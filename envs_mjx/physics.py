@@ -96,6 +96,7 @@ def make(agent: Agent, box: FreeBox, count: int, engine: str) -> Physics:
         if count == 0:
             return PhysicsState(qpos, qvel, qacc, warmstart)
         active, distance = _awake(agent, box, state)
+        active &= jnp.isfinite(ctrl).all()  # of a bad control C writes a log file; the robot alone fails as well
         still = jnp.zeros(6 * count)
         alone = PhysicsState(
             jnp.concatenate([qpos, state.qpos[nq:]]),
@@ -127,7 +128,7 @@ def _awake(agent: Agent, box: FreeBox, state: PhysicsState) -> tuple[Bool[Array,
     active = (speed > REST_SPEED) | (spin > REST_SPIN) | (distance < agent.radius + robot_travel)
     box_travel = jnp.maximum(speed * seconds + REACH_MARGIN, robot_travel)
     near = jax.vmap(gap)(pos) < box.bounding_radius + box_travel[:, None]  # [mover, neighbour]
-    for _ in range(2):  # a pushed box wakes its neighbours, and they theirs
+    for _ in range(pos.shape[0] - 1):  # a pushed box wakes its neighbours, and they theirs
         active |= jnp.any(near & active[:, None], axis=0)
     return active, distance
 

@@ -55,6 +55,7 @@ def build(agent: Agent, box: FreeBox | None, count: int, corner_points: bool = F
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
     spec.option.solver = mujoco.mjtSolver.mjSOL_NEWTON
     spec.option.cone = mujoco.mjtCone.mjCONE_PYRAMIDAL
+    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET  # a diverged simulation must not look sane
     spec.option.iterations, spec.option.tolerance = 100, 1e-8
     agent.add_to(spec)
     spec.worldbody.add_geom(

@@ -107,6 +107,7 @@ def test_250_frames_are_quick_and_small(tmp_path):
     assert (tmp_path / "run.gif").stat().st_size < 2e6
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:os.fork")
 def test_mp4_is_written(tmp_path):
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
     topdown([frame()] * 10, tmp_path / "run.mp4", fps=5)
@@ -174,13 +175,13 @@ def test_video_says_which_renderer_drew_it(tmp_path, monkeypatch):
 @pytest.mark.parametrize("library", ["disable", "glfw"])
 def test_without_opengl_the_fallback_is_silent_every_time(tmp_path, library):
     code = (
-        "import numpy as np; from render import Frame, video;"
+        "import numpy as np; from envs_mjx.render import Frame, video;"
         "f = Frame(np.zeros(2), 0.0, np.ones(2), np.zeros((0, 2)), np.zeros((0, 3)), np.zeros((0, 4)), 0.0, 0.0, 0.0);"
         f"print(*(video([f, f], {str(tmp_path / 'run.gif')!r}) for _ in range(2)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=os.path.dirname(render.__file__),
+        cwd=os.path.dirname(os.path.dirname(render.__file__)),
         env={k: v for k, v in os.environ.items() if not k.endswith("DISPLAY")} | {"MUJOCO_GL": library},
         capture_output=True,
         text=True,
