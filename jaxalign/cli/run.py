@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import platform
@@ -325,8 +326,8 @@ def _new_folder(config: TrainConfig) -> Path:
             raise UserError(f"{folder} exists; choose another --name, or continue it with `jaxalign resume {folder}`.")
     else:
         name = f"{config.algorithm}-{config.env}-seed{config.seed}"
-        taken = sum(1 for _ in config.out.glob(f"{name}*")) if config.out.exists() else 0
-        folder = config.out / (f"{name}-{taken + 1}" if taken else name)
+        candidates = (config.out / (f"{name}-{n}" if n > 1 else name) for n in itertools.count(1))
+        folder = next(candidate for candidate in candidates if not candidate.exists())
     try:
         folder.mkdir(parents=True)
     except OSError as error:

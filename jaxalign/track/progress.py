@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from typing import SupportsFloat
 
 from tqdm import tqdm
 
@@ -52,7 +53,7 @@ class Progress:
         if not disable:
             self._waiter.start()
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
         """Show `metrics` measured after `step` env-steps."""
         self._stop_waiting()
         now = time.monotonic()
@@ -105,7 +106,7 @@ def _clock(seconds: float) -> str:
     return tqdm.format_interval(seconds)
 
 
-def _describe(metrics: Mapping[str, float], limits: tuple[float, ...]) -> list[str]:
+def _describe(metrics: Mapping[str, SupportsFloat], limits: tuple[float, ...]) -> list[str]:
     """Say the return, then each constraint's cost, limit and multiplier; its name only if there are several."""
     parts = [f"return {metrics['episode_return']:.1f}"] if _shown(metrics, "episode_return") else []
     prefixes = ("episode_cost/", "multiplier/")
@@ -120,5 +121,5 @@ def _describe(metrics: Mapping[str, float], limits: tuple[float, ...]) -> list[s
     return parts
 
 
-def _shown(metrics: Mapping[str, float], key: str) -> bool:
+def _shown(metrics: Mapping[str, SupportsFloat], key: str) -> bool:
     return key in metrics and math.isfinite(metrics[key])

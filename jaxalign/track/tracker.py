@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, SupportsFloat, runtime_checkable
 
 from tensorboardX import SummaryWriter
 
@@ -15,7 +15,7 @@ from tensorboardX import SummaryWriter
 class Tracker(Protocol):
     """Receives the metrics of a training run."""
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
         """Record `metrics` measured after `step` env-steps."""
         ...
 
@@ -49,7 +49,7 @@ class Jsonl:
                 temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         self._file = path.open("w" if resume_step is None else "a", encoding="utf-8")
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
         """Append one line for `step` env-steps."""
         row = {"env_steps": int(step)} | {name: _finite(value) for name, value in metrics.items()}
         self._file.write(json.dumps(row, allow_nan=False) + "\n")
@@ -73,7 +73,7 @@ class TensorBoard:
         purge_step = None if resume_step is None else resume_step + 1  # TensorBoard hides steps >= purge_step
         self._writer = SummaryWriter(str(directory), purge_step=purge_step, flush_secs=10)
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
         """Write one scalar per finite metric at `step` env-steps."""
         for name, value in metrics.items():
             if math.isfinite(value):
@@ -91,7 +91,7 @@ class Composite:
         """Take the trackers to log to, in this order."""
         self._trackers = tuple(trackers)
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
         """Log to every tracker."""
         for tracker in self._trackers:
             tracker.log(step, metrics)
@@ -134,9 +134,9 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _finite(value: float) -> float | None:
-    value = float(value)
-    return value if math.isfinite(value) else None
+def _finite(value: SupportsFloat) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None
 
 
 def _parse(line: bytes, where: str) -> dict[str, Any]:
