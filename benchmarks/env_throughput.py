@@ -6,8 +6,8 @@ One environment step is 10 physics substeps. Ours includes resets, observations,
 its resets out (they cost it about a second each). ``--peer-python`` names the interpreter of an environment in which
 ``safety-gymnasium==1.0.0`` is installed (Python 3.10 or older); it runs right after ours, on the same machine.
 
-What bounds it: a free Point costs 11 passes of MJX over 3 degrees of freedom; an environment in which a vase is touched or
-moves costs a contact solve of 9 + 6 (n - 1) degrees of freedom and up to 9 contacts per vase in each of 10 substeps.
+What bounds it: a free Point costs 11 passes of MJX over 3 degrees of freedom; an environment in which a vase is touched
+or moves costs a contact solve of 9 + 6 (n - 1) degrees of freedom and up to 9 contacts per vase in each of 10 substeps.
 """
 
 import argparse

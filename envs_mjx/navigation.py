@@ -1,7 +1,8 @@
 """A navigation environment: a robot, a task and a physics engine put together.
 
 One step follows the order of Safety-Gymnasium 1.0.0: move; reward and costs from the new state with the old goal; if
-the goal was reached draw a new one and forget the old distance; then the observation. See `tasks` for the formulas. Source: https://github.com/PKU-Alignment/safety-gymnasium (Ji et al. 2023, https://arxiv.org/abs/2310.12567).
+the goal was reached draw a new one and forget the old distance; then the observation. See `tasks` for the formulas.
+Source: https://github.com/PKU-Alignment/safety-gymnasium (Ji et al. 2023, https://arxiv.org/abs/2310.12567).
 """
 
 from typing import Any, NamedTuple
