@@ -26,27 +26,68 @@ class Placement(NamedTuple):
         name: group name, e.g. ``"hazards"``.
         number: of objects.
         keepout: radius, m.
-        half_extent: half-width of the square around the origin in which the object with its keep-out must lie, m.
+        area: in which the object with its keep-out must lie: half-width of a square around the origin, or a rectangle
+            (x_low, y_low, x_high, y_high), m.
+        at: fixed places, one per object, instead, m.
     """
 
     name: str
     number: int
     keepout: float
-    half_extent: float
+    area: float | tuple[float, float, float, float]
+    at: tuple[tuple[float, float], ...] = ()
+
+    def bounds(self) -> Float[np.ndarray, "n 4"]:
+        """Lowest x and y and highest x and y (m) of the centre of every object."""
+        if self.at:
+            return np.array([(*point, *point) for point in self.at]).reshape(-1, 4)
+        area = self.area if isinstance(self.area, tuple) else (-self.area, -self.area, self.area, self.area)
+        shrunk = np.array(area) + self.keepout * np.array([1, 1, -1, -1])
+        return np.tile(shrunk, (self.number, 1))
+
+
+def check(placements: tuple[Placement, ...]) -> None:
+    """Refuses what cannot be placed, before anything is compiled.
+
+    Raises:
+        ValueError: a negative number or keep-out, as many fixed places as there are not objects, an area smaller than
+            the keep-out, or objects that cannot fit together because their discs of half the keep-out distance need
+            more than the area has.
+    """
+    discs, xy = 0.0, []
+    for group in placements:
+        if group.number < 0 or group.keepout < 0:
+            raise ValueError(f"{group.name}: number {group.number} and keepout {group.keepout} must not be negative.")
+        if group.at and len(group.at) != group.number:
+            raise ValueError(f"{group.name}: {len(group.at)} fixed places for {group.number} objects; give one each.")
+        bounds = group.bounds()
+        if (bounds[:, :2] > bounds[:, 2:] + 1e-9).any():
+            raise ValueError(
+                f"{group.name}: an area of {group.area} m is too small for a keepout of {group.keepout} m; "
+                "enlarge the area or reduce the keepout."
+            )
+        # centres are keepout_i + keepout_j apart, so discs of these radii do not overlap
+        discs += group.number * np.pi * group.keepout**2
+        xy.append(bounds + group.keepout * np.array([-1, -1, 1, 1]))
+    low, high = np.concatenate(xy)[:, :2].min(axis=0), np.concatenate(xy)[:, 2:].max(axis=0)
+    room = float(np.prod(high - low))
+    if discs > 0.9069 * room > 0:  # no packing of equal discs is denser than pi / sqrt(12)
+        raise ValueError(
+            f"{', '.join(g.name for g in placements if g.number)} cannot fit: their keepouts cover {discs:.1f} m^2 "
+            f"of {room:.1f} m^2; use fewer objects, smaller keepouts or a larger area."
+        )
 
 
 def sample(key: PRNGKey, placements: tuple[Placement, ...]) -> tuple[Float[Array, "N 2"], Bool[Array, ""]]:
     """Positions (m) of all objects in order of ``placements``, and whether a layout was found."""
     keepout = jnp.array(np.repeat([p.keepout for p in placements], [p.number for p in placements]), jnp.float32)
-    reach = jnp.array(
-        np.repeat([p.half_extent - p.keepout for p in placements], [p.number for p in placements]), jnp.float32
-    )
+    bounds = jnp.array(np.concatenate([p.bounds() for p in placements]), jnp.float32)
     num = keepout.shape[0]
 
     def place(carry, i):
         key, points, ok = carry
         key, key_draw = jax.random.split(key)
-        draws = reach[i] * jax.random.uniform(key_draw, (TRIES_PER_OBJECT, 2), minval=-1.0, maxval=1.0)
+        draws = bounds[i, :2] + (bounds[i, 2:] - bounds[i, :2]) * jax.random.uniform(key_draw, (TRIES_PER_OBJECT, 2))
         free = _is_free(draws, keepout[i], points, keepout, jnp.arange(num) < i)
         return (key, points.at[i].set(draws[jnp.argmax(free)]), ok & free.any()), None
 
@@ -66,13 +107,13 @@ def redraw(
 ) -> tuple[Float[Array, "2"], Bool[Array, ""]]:
     """A new place (m) for one object among ``points``, and whether one was found in 10,000 draws."""
     batch = 100
-    reach = placement.half_extent - placement.keepout
+    low, high = jnp.array(placement.bounds()[0, :2], jnp.float32), jnp.array(placement.bounds()[0, 2:], jnp.float32)
     everyone = jnp.ones(points.shape[0], bool)
 
     def attempt(carry):
         key, _, _, tries = carry
         key, key_draw = jax.random.split(key)
-        draws = jax.random.uniform(key_draw, (batch, 2), minval=-reach, maxval=reach)
+        draws = low + (high - low) * jax.random.uniform(key_draw, (batch, 2))
         free = _is_free(draws, placement.keepout, points, keepout, everyone)
         return key, draws[jnp.argmax(free)], free.any(), tries + batch
 

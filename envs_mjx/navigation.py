@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from envs_mjx import lanes, layout, physics
 from envs_mjx.agents import Agent
 from envs_mjx.api import Env, EnvSpec, PRNGKey, TimeStep
-from envs_mjx.geometry import box_box_overlap, quat_to_mat, quat_z, sphere_box_overlap
+from envs_mjx.geometry import quat_z
 from envs_mjx.layout import Placement
+from envs_mjx.objects import Objects
 from envs_mjx.physics import PhysicsState
-from envs_mjx.sensors import LIDAR_BINS, BodyMotion, proprioception, pseudo_lidar
+from envs_mjx.sensors import LIDAR_BINS, proprioception, pseudo_lidar
 from envs_mjx.tasks import Task, World
 
-REWARD_CLIP = 10.0
 HUGE = 1e10  # beyond which MuJoCo, too, calls a state bad
 FAILED_REWARD = -10.0  # of a step whose simulation diverged
 
@@ -30,17 +30,19 @@ class State(NamedTuple):
     """Everything an episode needs to go on.
 
     Attributes:
-        physics: robot and boxes.
+        physics: robot and objects that can be touched.
         points: planar positions of the ghost objects by group, ``[n, 2]``, m.
         memory: what the task remembers for its next reward.
         time: steps since the reset.
+        dead: whether the episode cannot go on: no layout was found at the reset.
         key: randomness of this episode.
     """
 
     physics: PhysicsState
-    points: dict[str, Float[Array, "_ 2"]]
+    points: dict[str, Float[Array, "*batch n 2"]]
     memory: Any
-    time: Int[Array, ""]
+    time: Int[Array, "*batch"]
+    dead: Bool[Array, "*batch"]
     key: PRNGKey
 
 
@@ -52,15 +54,23 @@ class Navigation:
         agent: robot.
         task: task.
         engine: see `physics`.
+
+    Raises:
+        ValueError: the objects cannot be placed, or the task names a group that it does not have.
     """
 
     def __init__(self, env_id: str, agent: Agent, task: Task, engine: str):
         self.agent, self.task = agent, task
-        self.physics = physics.make(agent, task.box, task.boxes.number, engine)
+        keepout = agent.keepout if task.robot_keepout is None else task.robot_keepout
+        robot = Placement("agent", 1, keepout, task.robot_area)
+        self.placements = (robot, *(_placement(group) for group in task.objects))
+        self._check()
+        self.physics = physics.make(agent, task.objects, engine, task.horizon)
+        self.shapes = physics.robot_shapes(agent) if task.touches else None
         blocks = tuple((name, 3) for name in ("accelerometer", "velocimeter", "gyro", "magnetometer"))
         self.spec = EnvSpec(
             id=env_id,
-            obs_blocks=blocks + tuple((f"{name}_lidar", LIDAR_BINS) for name in task.lidars),
+            obs_blocks=blocks + agent.sense_blocks + tuple((f"{name}_lidar", LIDAR_BINS) for name in task.lidars),
             action_low=agent.action_low,
             action_high=agent.action_high,
             cost_names=task.cost_names,
@@ -70,23 +80,36 @@ class Navigation:
         )
         self.env = Env(self.reset, self.step, self.spec)
 
+    def _check(self) -> None:
+        names = [group.name for group in self.task.objects]
+        if len(set(names)) < len(names):
+            raise ValueError(f"{self.task.name}: two groups of objects share a name among {', '.join(names)}.")
+        for name in {*self.task.lidars, *self.task.touches} - {*names}:
+            raise ValueError(f"{self.task.name}: no group of objects is called {name!r}; there are {', '.join(names)}.")
+        if self.task.new_goal and "goal" not in names:
+            raise ValueError(f"{self.task.name}: a new goal needs a group of objects called 'goal'.")
+        layout.check(self.placements)
+
     def reset(self, key: PRNGKey) -> tuple[State, Float[Array, " O"]]:
         """A new episode: a random layout, then the goal drawn once more among all other objects."""
         agent, task = self.agent, self.task
-        key, key_layout, key_yaw, key_goal = jax.random.split(key, 4)
-        robot = Placement("agent", 1, agent.keepout, task.half_extent)
-        groups = (robot, *task.ghosts, task.boxes)
-        places, _ = layout.sample(key_layout, groups)
-        ends = np.cumsum([group.number for group in groups])
-        place = {group.name: places[end - group.number : end] for group, end in zip(groups, ends, strict=True)}
-        yaw = jax.random.uniform(key_yaw, (1 + task.boxes.number,), maxval=2 * jnp.pi)
-        boxes = jax.vmap(self._box_pose)(place[task.boxes.name], yaw[1:])
-        body = self.physics.init(jnp.concatenate([agent.place(place["agent"][0], yaw[0]), boxes.reshape(-1)]))
-        points = {group.name: place[group.name] for group in task.ghosts}
-        goal, _ = self._new_goal(key_goal, points, self.world(body, points))
-        points = points | {"goal": goal[None]}
-        world = self.world(body, points)
-        return State(body, points, task.memory(world), jnp.int32(0), key), self.observe(world)
+        key, key_layout, key_yaw, key_goal, key_robot = jax.random.split(key, 5)
+        places, found = layout.sample(key_layout, self.placements)
+        ends = np.cumsum([group.number for group in self.placements])
+        place = {g.name: places[end - g.number : end] for g, end in zip(self.placements, ends, strict=True)}
+        bodies = self.physics.bodies
+        yaw = jax.random.uniform(key_yaw, (1 + bodies.starts[-1],), maxval=2 * jnp.pi)
+        homes = [_home(group, place[group.name], yaw[1:][bodies.slice(group.name)]) for group in bodies.groups]
+        home = jnp.concatenate([*homes, jnp.zeros((0, 7))])
+        body = self.physics.init(agent.place(key_robot, place["agent"][0], yaw[0]), home)
+        points = {group.name: place[group.name] for group in task.objects if group.kind == "ghost"}
+        world = self._untouched(body, points)
+        if task.new_goal:
+            goal, free = task.new_goal(key_goal, world, lambda key: self._free_place(key, world))
+            points, found = points | {"goal": goal[None]}, found & free
+            world = self._untouched(body, points)
+        memory = task.remember(None, world, jnp.bool_(False))
+        return State(body, points, memory, jnp.int32(0), ~found, key), self.observe(world, memory)
 
     def step(self, state: State, action: Float[Array, " A"]) -> tuple[State, TimeStep]:
         """One control step. Actions are clipped to the actuators' range, as in the original.
@@ -99,70 +122,111 @@ class Navigation:
                 f"{self.spec.id}: an action needs shape ({self.spec.action_size},), got {action.shape}; "
                 "batch environments with jax.vmap(env.step)."
             )
+        task = self.task
         moved = self.physics.step(state.physics, action.astype(jnp.float32))
-        sane = jnp.isfinite(action).all() & jnp.stack([jnp.all(jnp.abs(x) < HUGE) for x in moved]).all()
+        numbers = [jnp.all(jnp.abs(x) < HUGE) for x in jax.tree.leaves(moved) if jnp.issubdtype(x.dtype, jnp.floating)]
+        sane = jnp.isfinite(action).all() & jnp.stack(numbers).all()
         body = jax.tree.map(lambda new, old: jnp.where(sane, new, old), moved, state.physics)
         world = self.world(body, state.points)
 
-        reward, reached = self.task.reward(state.memory, world)
-        reward = jnp.where(sane, jnp.clip(reward, -REWARD_CLIP, REWARD_CLIP), FAILED_REWARD)
+        reward, reached = task.reward(state.memory, world)
+        reward = jnp.where(sane, jnp.clip(reward, -task.reward_clip, task.reward_clip), FAILED_REWARD)
         reached &= sane
-        cost = (self.costs(world) > 0).astype(jnp.float32)
+        cost = (task.costs(state.memory, world) > 0).astype(jnp.float32)
         total = jnp.where(sane, jnp.any(cost > 0).astype(jnp.float32), 1.0)
 
-        key_goal = jax.random.fold_in(state.key, state.time)
-        old = state.points["goal"][0], jnp.bool_(True)
-        goal, found = lanes.where(reached, self._new_goal, old, key_goal, state.points, world)
-        points = state.points | {"goal": goal[None]}
-        world = world._replace(points=points)
+        world, found = self._renew(state, world, reached)
+        points = {name: world.pos[name][:, :2] for name in state.points}
+        memory = task.remember(state.memory, world, reached)
         time = state.time + 1
+        dead = state.dead | ~found | ~self.agent.alive(world.agent)
         after = TimeStep(
-            obs=self.observe(world),
+            obs=self.observe(world, memory),
             reward=reward,
             cost=cost,
-            terminated=~found,
+            terminated=dead,
             truncated=(time >= self.spec.horizon) | ~sane,
             info={"cost": total, "goal_met": reached, "diverged": ~sane},
         )
-        return State(body, points, self.task.memory(world), time, state.key), after
+        return State(body, points, memory, time, state.dead, state.key), after
+
+    def _renew(self, state: State, world: World, reached) -> tuple[World, Bool[Array, ""]]:
+        """The world with a new goal where the old one was reached, and whether there was room for one."""
+        if not self.task.new_goal:
+            return world, jnp.bool_(True)
+        draw = self.task.new_goal
+
+        def new_goal(key, world):
+            return draw(key, world, lambda key: self._free_place(key, world))
+
+        old = world.pos["goal"][0, :2], jnp.bool_(True)
+        goal, found = lanes.where(reached, new_goal, old, jax.random.fold_in(state.key, state.time), world)
+        height = world.pos["goal"][:, 2:]
+        pos = world.pos | {"goal": jnp.concatenate([goal[None], height], axis=1)}
+        return world._replace(pos=pos), found
 
     def world(self, body: PhysicsState, points: dict[str, Array]) -> World:
         """The snapshot that rewards, costs and lidars read."""
-        nq, nv, count = self.agent.nq, self.agent.nv, self.task.boxes.number
-        pose, velocity = body.qpos[nq:].reshape(count, 7), body.qvel[nv:].reshape(count, 6)
+        world, pose = self._untouched(body, points), self._poses(body)
+        if self.shapes is None:
+            return world
+        touching = {}
+        for group in self.physics.bodies.groups:
+            if group.name in self.task.touches:
+                examine = physics.touching(self.shapes, self.agent.radius, group)
+                rows = self.physics.bodies.slice(group.name)
+                touching[group.name] = examine(body.qpos[: self.agent.nq], world.agent.pos, pose[rows])
+        return world._replace(touching=touching)
+
+    def _poses(self, body: PhysicsState) -> Float[Array, "B 7"]:
+        return jnp.concatenate([body.qpos[self.agent.nq :].reshape(-1, 7), body.home[self.physics.bodies.movable :]])
+
+    def _untouched(self, body: PhysicsState, points: dict[str, Array]) -> World:
+        """The world without looking who touches whom, which takes longer than all the rest to compile."""
+        nq, nv, bodies, pose = self.agent.nq, self.agent.nv, self.physics.bodies, self._poses(body)
+        velocity = body.qvel[nv:].reshape(-1, 6)[:, :3]
         motion = self.agent.motion(body.qpos[:nq], body.qvel[:nv], body.qacc)
-        return World(motion, points, pose[:, :3], jax.vmap(quat_to_mat)(pose[:, 3:]), velocity[:, :3])
+        pos = {group.name: pose[bodies.slice(group.name), :3] for group in bodies.groups}
+        for group in self.task.objects:
+            if group.kind == "ghost":
+                height = jnp.full((group.number, 1), group.height)
+                pos[group.name] = jnp.concatenate([points[group.name], height], axis=1)
+        moving = {g.name: velocity[bodies.slice(g.name)] for g in bodies.groups if g.kind != "fixed"}
+        orbits = {g.name: body.home[bodies.slice(g.name), :3] for g in bodies.groups if g.kind == "orbiting"}
+        senses = self.agent.senses(body.qpos[:nq], body.qvel[:nv], body.touch)
+        return World(motion, pos, moving, {}, senses, orbits)
 
-    def observe(self, world: World) -> Float[Array, " O"]:
+    def observe(self, world: World, memory: Any) -> Float[Array, " O"]:
         """The flat observation, blocks in the order of ``spec.obs_blocks``."""
-        points = world.points | {self.task.boxes.name: world.box_pos[:, :2]}
-        pos, mat = world.agent.pos, world.agent.mat
-        lidars = [pseudo_lidar(points[name], pos, mat, self.task.lidar_range) for name in self.task.lidars]
-        return jnp.concatenate([proprioception(world.agent), *lidars])
+        visible = self.task.visible(memory)
+        lidars = [
+            jnp.where(visible.get(name, True), self._lidar(world, name), 0.0) for name in self.task.lidars
+        ]
+        return jnp.concatenate([proprioception(world.agent, self.agent.sensor_site), world.senses, *lidars])
 
-    def costs(self, world: World) -> Float[Array, " K"]:
-        """Raw costs by ``spec.cost_names``; above zero means violated."""
-        return self.task.costs(world, jax.vmap(self._touches, (None, 0, 0))(world.agent, world.box_pos, world.box_mat))
+    def _lidar(self, world: World, name: str):
+        return pseudo_lidar(world.pos[name][:, :2], world.agent.pos, world.agent.mat, self.task.lidar_range)
 
-    def _touches(self, robot: BodyMotion, pos, mat):
-        """Whether any shape of the robot touches a box."""
-        half = jnp.full(3, self.task.box.half)
-        touching = jnp.bool_(False)
-        for shape in self.agent.shapes:
-            centre = robot.pos + robot.mat @ jnp.array(shape.pos)
-            if shape.kind == "sphere":
-                touching |= sphere_box_overlap(centre, shape.size[0], pos, mat, half)
-            else:
-                touching |= box_box_overlap(centre, robot.mat, jnp.array(shape.size), pos, mat, half)
-        return touching
+    def _free_place(self, key, world: World):
+        """A free place for the goal among the robot and all objects where they are now, and whether there was one.
 
-    def _box_pose(self, xy, yaw):
-        return jnp.concatenate([xy, jnp.array([self.task.box.height]), quat_z(yaw)])
+        Orbiting objects count at the centre of their orbit.
+        """
+        robot, *groups = self.placements
+        places, keepouts = [world.agent.pos[None, :2]], [robot.keepout]
+        for group in groups:
+            if group.name != "goal":
+                places.append(world.orbit_centre.get(group.name, world.pos[group.name])[:, :2])
+                keepouts += [group.keepout] * group.number
+        goal = next(group for group in groups if group.name == "goal")
+        return layout.redraw(key, goal, jnp.concatenate(places), jnp.array(keepouts, jnp.float32))
 
-    def _new_goal(self, key, points, world: World):
-        """A free place for the goal among the robot and all objects where they are now, and whether there was one."""
-        goal, *others = self.task.ghosts
-        places = [world.agent.pos[None, :2], *(points[group.name] for group in others), world.box_pos[:, :2]]
-        keepout = [(self.agent.keepout, 1), *((g.keepout, g.number) for g in (*others, self.task.boxes))]
-        sizes = np.concatenate([np.full(count, radius) for radius, count in keepout])
-        return layout.redraw(key, goal, jnp.concatenate(places), jnp.array(sizes, jnp.float32))
+
+def _placement(group: Objects) -> Placement:
+    return Placement(group.name, group.number, group.keepout, group.area, group.at)
+
+
+def _home(group: Objects, xy: Float[Array, "n 2"], yaw: Float[Array, " n"]) -> Float[Array, "n 7"]:
+    """Poses of a group's objects at the start."""
+    height = jnp.full((group.number, 1), group.height)
+    return jnp.concatenate([xy, height, jax.vmap(quat_z)(yaw)], axis=1)

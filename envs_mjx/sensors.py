@@ -17,7 +17,7 @@ MAGNETIC_FIELD = (0.0, -0.5, 0.0)
 
 
 class BodyMotion(NamedTuple):
-    """Kinematics of the agent's sensor site.
+    """Kinematics of the robot's root body.
 
     Attributes:
         pos: world position, m.
@@ -25,6 +25,7 @@ class BodyMotion(NamedTuple):
         velocity: linear velocity in the world, m/s.
         spin: angular velocity in the body frame, rad/s.
         acceleration: linear acceleration in the world without gravity, m/s^2.
+        spin_rate: angular acceleration in the body frame, rad/s^2.
     """
 
     pos: Vec3
@@ -32,12 +33,20 @@ class BodyMotion(NamedTuple):
     velocity: Vec3
     spin: Vec3
     acceleration: Vec3
+    spin_rate: Vec3
 
 
-def proprioception(site: BodyMotion) -> Float[Array, "12"]:
-    """Accelerometer (includes +g: (0, 0, 9.81) at rest), velocimeter, gyro, magnetometer, all in the site's frame."""
-    accelerometer = (site.acceleration - jnp.array(GRAVITY)) @ site.mat
-    return jnp.concatenate([accelerometer, site.velocity @ site.mat, site.spin, jnp.array(MAGNETIC_FIELD) @ site.mat])
+def proprioception(body: BodyMotion, site: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Float[Array, "12"]:
+    """Accelerometer (includes +g: (0, 0, 9.81) at rest), velocimeter, gyro, magnetometer, in the frame of a site.
+
+    With ``r`` the site in the body frame, ``w`` the spin and ``R`` the rotation: ``velocity = R^T v + w x r`` and
+    ``acceleration = R^T (a - g) + dw/dt x r + w x (w x r)``.
+    """
+    offset = jnp.array(site)
+    velocity = body.velocity @ body.mat + jnp.cross(body.spin, offset)
+    swing = jnp.cross(body.spin_rate, offset) + jnp.cross(body.spin, jnp.cross(body.spin, offset))
+    acceleration = (body.acceleration - jnp.array(GRAVITY)) @ body.mat + swing
+    return jnp.concatenate([acceleration, velocity, body.spin, jnp.array(MAGNETIC_FIELD) @ body.mat])
 
 
 def pseudo_lidar(points: Float[Array, "N 2"], pos: Vec3, mat: Mat3, max_dist: float) -> Float[Array, "16"]:

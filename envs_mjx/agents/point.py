@@ -14,7 +14,7 @@ import math
 import jax.numpy as jnp
 import mujoco
 
-from envs_mjx.agents.base import Agent, Shape
+from envs_mjx.agents.base import ROBOT_MASKS, Agent
 from envs_mjx.geometry import rotation_z
 from envs_mjx.sensors import BodyMotion
 
@@ -22,13 +22,8 @@ HEIGHT = 0.1  # m
 _FORCE_LIMIT = 0.05  # N (thrust) and N m (turn), before the gear
 _GEAR = 0.3
 
-_SHAPES = (
-    Shape("agent", "sphere", (0.1,), (0.0, 0.0, 0.0), (1.0, 0.01, 0.01)),
-    Shape("arrow", "box", (0.05, 0.05, 0.05), (0.1, 0.0, 0.0), (1.0, 0.005, 0.0001)),
-)
 
-
-def _add_to(spec: mujoco.MjSpec) -> None:
+def _build(spec: mujoco.MjSpec) -> None:
     body = spec.worldbody.add_body(
         name="agent",
         pos=[0, 0, HEIGHT],
@@ -42,6 +37,10 @@ def _add_to(spec: mujoco.MjSpec) -> None:
     for name, kind, axis, damping in (("x", slide, [1, 0, 0], 0.01), ("y", slide, [0, 1, 0], 0.01)):
         body.add_joint(name=name, type=kind, axis=axis, damping=[damping, 0, 0])
     body.add_joint(name="yaw", type=hinge, axis=[0, 0, 1], damping=[0.005, 0, 0])
+    body.add_geom(
+        name="ball", type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[0.1, 0, 0], friction=[1, 0.01, 0.01], **ROBOT_MASKS
+    )
+    body.add_geom(name="arrow", type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.05] * 3, pos=[0.1, 0, 0], **ROBOT_MASKS)
     body.add_site(name="agent")
     common = dict(
         gaintype=mujoco.mjtGain.mjGAIN_FIXED,
@@ -71,19 +70,21 @@ def _motion(qpos, qvel, qacc) -> BodyMotion:
         velocity=jnp.stack([qvel[0], qvel[1], zero]),
         spin=jnp.stack([zero, zero, qvel[2]]),
         acceleration=jnp.stack([qacc[0], qacc[1], zero]),
+        spin_rate=jnp.stack([zero, zero, qacc[2]]),
     )
 
 
 POINT = Agent(
     name="Point",
-    add_to=_add_to,
+    build=_build,
+    on_floor=False,
     motion=_motion,
-    place=lambda xy, yaw: jnp.stack([xy[0], xy[1], yaw]),
-    shapes=_SHAPES,
+    place=lambda key, xy, yaw: jnp.stack([xy[0], xy[1], yaw]),
     radius=math.hypot(0.15, 0.05, 0.05),
     nq=3,
     nv=3,
     timestep=0.002,
+    integrator=mujoco.mjtIntegrator.mjINT_EULER,
     action_low=(-1.0, -1.0),
     action_high=(1.0, 1.0),
 )

@@ -10,67 +10,53 @@ drawn anew. Costs (each an indicator of the raw value below being positive):
 
 import jax.numpy as jnp
 
-from envs_mjx.layout import Placement
-from envs_mjx.scene import FreeBox
-from envs_mjx.tasks.base import Task, World
+from envs_mjx import objects
+from envs_mjx.agents import Agent
+from envs_mjx.tasks.base import Task, World, inside, planar_distance, redraw, touched
 
 GOAL_RADIUS = 0.3  # m
 HAZARD_RADIUS = 0.2  # m
 MOVING = 1e-4  # m/s, below which a vase counts as still
-VASE = FreeBox(half=0.1, density=0.001, height=0.1 - 4e-5)
 
 _HALF_EXTENT = (1.0, 1.5, 2.0)
 _HAZARDS = (0, 8, 10)
 _VASES = (0, 1, 10)
 
 
-def _distance(world: World):
-    return jnp.linalg.norm(world.agent.pos[:2] - world.points["goal"][0])
-
-
 def _reward(last_distance, world: World):
-    distance = _distance(world)
+    distance = planar_distance(world, "goal")[0]
     reached = distance <= GOAL_RADIUS
     return last_distance - distance + reached, reached
 
 
-def _hazard_cost(world: World):
-    depth = HAZARD_RADIUS - jnp.linalg.norm(world.agent.pos[:2] - world.points["hazards"], axis=1)
-    return jnp.sum(jnp.maximum(depth, 0.0))
+def _hazard_costs(memory, world: World):
+    return inside(world, "hazards", HAZARD_RADIUS)[None]
 
 
-def _no_costs(world: World, touching):
-    return jnp.zeros(0, jnp.float32)
-
-
-def _hazard_costs(world: World, touching):
-    return _hazard_cost(world)[None]
-
-
-def _all_costs(world: World, touching):
-    speed = jnp.linalg.norm(world.box_velocity, axis=1)
+def _all_costs(memory, world: World):
+    speed = jnp.linalg.norm(world.velocity["vases"], axis=1)
     moving = jnp.sum(jnp.where(speed >= MOVING, speed, 0.0))
-    return jnp.stack([_hazard_cost(world), jnp.sum(touching, dtype=jnp.float32), moving])
+    return jnp.stack([inside(world, "hazards", HAZARD_RADIUS), touched(world, "vases"), moving])
 
 
-def goal(level: int) -> Task:
+def goal(agent: Agent, level: int) -> Task:
     """The Goal task at level 0, 1 or 2."""
     extent = _HALF_EXTENT[level]
-    costs, names = (
-        (_no_costs, ()),
-        (_hazard_costs, ("cost_hazards",)),
-        (_all_costs, ("cost_hazards", "cost_vases_contact", "cost_vases_velocity")),
-    )[level]
-    return Task(
+    things = (objects.goal(extent, keepout=0.305, radius=GOAL_RADIUS),)
+    if level:
+        things += (objects.hazards(_HAZARDS[level], extent), objects.vases(_VASES[level], extent))
+    task = Task(
         name=f"Goal{level}",
-        ghosts=(Placement("goal", 1, 0.305, extent), Placement("hazards", _HAZARDS[level], 0.18, extent)),
-        boxes=Placement("vases", _VASES[level], 0.15, extent),
-        box=VASE,
-        half_extent=extent,
-        lidars=("goal",) if level == 0 else ("goal", "hazards", "vases"),
-        lidar_range=3.0,
-        cost_names=names,
-        memory=_distance,
+        objects=things,
+        robot_area=extent,
+        lidars=tuple(group.name for group in things),
         reward=_reward,
-        costs=costs,
+        remember=lambda memory, world, reached: planar_distance(world, "goal")[0],
+        new_goal=redraw,
     )
+    if level == 1:
+        return task._replace(cost_names=("cost_hazards",), costs=_hazard_costs)
+    if level == 2:
+        names = ("cost_hazards", "cost_vases_contact", "cost_vases_velocity")
+        return task._replace(cost_names=names, costs=_all_costs, touches=("vases",))
+    return task

@@ -14,7 +14,7 @@ import tyro
 
 import envs_mjx
 from jaxalign import saferl
-from jaxalign.cli import run
+from jaxalign.cli import play, run
 from jaxalign.core.errors import UserError
 
 
@@ -57,6 +57,7 @@ Command = (
     Annotated[run.TrainConfig, tyro.conf.subcommand("train", description="Train a policy under cost limits.")]
     | Annotated[Resume, tyro.conf.subcommand("resume")]
     | Annotated[Eval, tyro.conf.subcommand("eval")]
+    | Annotated[play.Play, tyro.conf.subcommand("play")]
     | Annotated[List, tyro.conf.subcommand("list")]
 )
 
@@ -82,6 +83,8 @@ def main(argv: list[str] | None = None) -> int:
             return _status(run.resume(command.run))
         if isinstance(command, Eval):
             run.evaluate(command.run, command.episodes, command.seed, command.deterministic, command.video)
+        elif isinstance(command, play.Play):
+            play.play(command)
         else:
             _list()
     except UserError as error:

@@ -88,15 +88,20 @@ def prepare_devices(config: TrainConfig) -> int:
     if jax.config.jax_num_cpu_devices < 0 and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # JAX already runs with the devices it has
             jax.config.update("jax_num_cpu_devices", cores)
-    if not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "jaxalign" / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    keep_programs()
     available, num_envs = jax.device_count(), config.learner.num_envs
     if config.devices is None:
         return max(n for n in range(1, available + 1) if num_envs % n == 0)
     if config.devices > available:
         raise UserError(f"--devices is {config.devices}, but JAX sees {available} here; choose 1 to {available}.")
     return config.devices
+
+
+def keep_programs() -> None:
+    """Has JAX keep compiled programs on disk, unless it does already."""
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "jaxalign" / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
 def check(config: TrainConfig) -> None:
@@ -171,6 +176,16 @@ def evaluate(folder: Path, episodes: int, seed: int, deterministic: bool, video:
     config = dataclasses.replace(read_config(folder), eval_episodes=episodes, video=video)
     run = _Run(config, folder, *build(config))
     return run.evaluate(run.checkpoints.restore(run.like()), seed, f"evaluation-seed{seed}", deterministic)
+
+
+def restore(folder: Path, config: TrainConfig) -> tuple[Env, Any]:
+    """Environment and learner's state of the last checkpoint of a run.
+
+    Raises:
+        UserError: there is no checkpoint, or it cannot be read.
+    """
+    run = _Run(config, folder, *build(config))
+    return run.env, run.checkpoints.restore(run.like())
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -295,15 +310,16 @@ class _Run:
         print(f"\n{self.config.eval_episodes} episodes of {self.config.env} after {int(state.iteration)} iterations:\n")
         print(track.evaluation_table(outcome.returns, costs, self.limits))
         if self.config.video:
-            self._film(outcome.film)
+            self._film(outcome.film, int(outcome.lengths[0]))
         print(f"\nWritten to {self.folder}")
         return outcome
 
-    def _film(self, film: evaluation.Film) -> None:
-        stride = max(1, len(film.reward) // VIDEO_FRAMES)
-        frames = render.frames(film.states, np.asarray(film.reward), np.asarray(film.cost).sum(axis=1), stride)
+    def _film(self, film: evaluation.Film, length: int) -> None:
+        stride = max(1, length // VIDEO_FRAMES)
+        states, reward, cost = jax.tree.map(lambda x: np.asarray(x)[:length], film)
+        frames = render.frames(states, reward, cost.sum(axis=1), stride)
         path = self.folder / "policy.gif"
-        print(f"\nFilm of one episode: {path} (drawn with {render.video(frames, path)})")
+        print(f"\nFilm of one episode: {path} (drawn with {render.video(self.config.env, frames, path)})")
 
 
 class _Clock:
