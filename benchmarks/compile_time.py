@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 
-import envs_mjx
+DEFAULT = ("SafetyPointGoal0-v0", "SafetyPointGoal1-v0", "SafetyPointGoal2-v0", "SafetyPointButton1-v0")
+DEFAULT += ("SafetyCarPush1-v0", "SafetyDoggoGoal1-v0", "SafetyAntGoal1-v0", "SafetyAntVelocity-v1")
 
 _CHILD = """
 import json, sys, time, jax
@@ -45,7 +46,7 @@ def measure(env_id: str, engine: str, num_envs: int, cache: str) -> dict[str, fl
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--envs", nargs="+", default=list(envs_mjx.ids()), metavar="ID")
+    parser.add_argument("--envs", nargs="+", default=list(DEFAULT), metavar="ID")
     parser.add_argument("--engines", nargs="+", default=["mujoco", "mjx"])
     parser.add_argument("--num-envs", type=int, default=512)
     args = parser.parse_args()

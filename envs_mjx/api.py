@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Bool, Float, Key
 
 PRNGKey = Key[Array, ""]
+FAILED_REWARD = -10.0  # of a step whose simulation diverged
 
 
 class TimeStep(NamedTuple):

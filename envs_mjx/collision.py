@@ -1,18 +1,19 @@
 """Whether two convex shapes touch, decided in float32 from their poses alone, under ``jit`` and ``vmap``.
 
-A shape is a core plus a radius: a sphere is a point, a capsule a segment, all others are their own core. Two shapes touch
-when the distance of their cores is at most the sum of their radii. From a point it has a closed form; the rest is Gilbert,
-Johnson, Keerthi, "A fast procedure for computing the distance between complex objects in three-dimensional space" (IEEE
-J. Robotics and Automation 4(2), 1988), which looks for the point of ``A - B = {a - b}`` next to the origin. Two bounds
-hold however badly conditioned an iteration is, and decide:
+A shape is a core plus a radius: a sphere is a point, a capsule a segment, all others are their own core. Two shapes
+touch when the distance of their cores is at most the sum of their radii. From a point it has a closed form; the rest is
+Gilbert, Johnson, Keerthi, "A fast procedure for computing the distance between complex objects in three-dimensional
+space" (IEEE J. Robotics and Automation 4(2), 1988), which looks for the point of ``A - B = {a - b}`` next to the
+origin. Two bounds hold however badly conditioned an iteration is, and decide:
 
     dist <= |v|                        for every convex combination v of points of A - B
     dist >= min {u . x : x in A - B}   for every unit vector u
 
-Deviations from the paper: the sub-problem tries all features that contain the newest point (3 edges, 3 triangles and the
-tetrahedron) and takes the best; the next direction over a triangle is its normal, which stays accurate where the closest
-point is all rounding error. The loop carries support points, not differences, because XLA may compute a value twice with
-different rounding: coordinates of a support point may be mixed freely, those of a vertex of ``A - B`` may not.
+Deviations from the paper: the sub-problem tries all features that contain the newest point (3 edges, 3 triangles and
+the tetrahedron) and takes the best; the next direction over a triangle is its normal, which stays accurate where the
+closest point is all rounding error. The loop carries support points, not differences, because XLA may compute a value
+twice with different rounding: coordinates of a support point may be mixed freely, those of a vertex of ``A - B`` may
+not.
 """
 
 import functools
@@ -39,7 +40,8 @@ class Convex(NamedTuple):
     """A convex shape about its own origin, static under ``jit``.
 
     Attributes:
-        kind: and meaning of ``size``: ``"sphere"`` (radius), ``"capsule"`` (radius, half-length of the segment along z),
+        kind: and meaning of ``size``: ``"sphere"`` (radius), ``"capsule"`` (radius, half-length of the segment along
+        z),
             ``"box"`` (half-lengths), ``"cylinder"`` (radius, half-height along z) or ``"mesh"`` (nothing).
         size: m.
         vertices: [n, 3] of a mesh, which stands for their convex hull, m.
@@ -94,8 +96,8 @@ def any_overlap(
 ) -> Bool[Array, ""]:
     """Whether any of the `first` shapes touches any of the `second`.
 
-    Shapes of one kind are examined together, so that the size of the program depends on how many kinds there are, not on
-    how many shapes. Spheres and boxes meet boxes by the closed forms of `geometry`.
+    Shapes of one kind are examined together, so that the size of the program depends on how many kinds there are, not
+    on how many shapes. Spheres and boxes meet boxes by the closed forms of `geometry`.
 
     Args:
         first: A shapes.
@@ -113,9 +115,13 @@ def any_overlap(
         for columns in _by_kind(second):
             i, j = (index.reshape(-1) for index in np.meshgrid(rows, columns, indexing="ij"))
             pair = jax.vmap(functools.partial(_overlap_sized, first[rows[0]], second[columns[0]]))
-            sizes = (np.array([shapes[k].size for k in index], np.float32) for shapes, index in ((first, i), (second, j)))
-            hits.append(pair(*sizes, pos_a[i], mat_a[i], pos_b[j], mat_b[j]).any())
+            sizes_a, sizes_b = _sizes(first, i), _sizes(second, j)
+            hits.append(pair(sizes_a, sizes_b, pos_a[i], mat_a[i], pos_b[j], mat_b[j]).any())
     return jnp.stack(hits).any()
+
+
+def _sizes(shapes: Sequence[Convex], index: np.ndarray) -> np.ndarray:
+    return np.array([shapes[k].size for k in index], np.float32)
 
 
 def _by_kind(shapes: Sequence[Convex]) -> list[list[int]]:
@@ -253,7 +259,7 @@ def _gjk(a: Convex, b: Convex, shift, rot, stop):
     return jax.lax.while_loop(running, step, start)[-1]
 
 
-def _corners_of(feature, corners):
+def _corners_of(feature, corners) -> Point:
     """Three corners of a tetrahedron that span the feature; an edge repeats one.
 
     Args:
@@ -261,7 +267,10 @@ def _corners_of(feature, corners):
         corners: coordinates, each [4].
     """
     first, second = _hot(feature)
-    return tuple(jnp.stack([x[0], jnp.where(first, x[1:], 0.0).sum(), jnp.where(second, x[1:], 0.0).sum()]) for x in corners)
+    x, y, z = (
+        jnp.stack([x[0], jnp.where(first, x[1:], 0.0).sum(), jnp.where(second, x[1:], 0.0).sum()]) for x in corners
+    )
+    return x, y, z
 
 
 def _hot(feature):
@@ -296,8 +305,8 @@ def _closest(newest: Point, simplex: Point):
         simplex: coordinates of the others, each [3]; corners may repeat.
 
     Returns:
-        The feature, as `_corners_of` reads it; weights [4] >= 0 of the point of the tetrahedron next to the origin; a unit
-        vector that points from the origin to the feature.
+        The feature, as `_corners_of` reads it; weights [4] >= 0 of the point of the tetrahedron next to the origin; a
+        unit vector that points from the origin to the feature.
     """
     edge = tuple(x - y for x, y in zip(simplex, newest))
     side = _next(edge)
@@ -307,7 +316,7 @@ def _closest(newest: Point, simplex: Point):
     normal = _cross(edge, side)
     square, height = _dot(normal, normal), _dot(newest, normal)
     inverse = 1.0 / jnp.maximum(square, TINY)
-    s, t, on_face = jnp.zeros(3), jnp.zeros(3), newest
+    s, t, on_face, over = jnp.zeros(3), jnp.zeros(3), newest, jnp.zeros(3, bool)
     for _ in range(2):  # the second time removes the rounding errors of a sliver
         s -= _dot(_cross(on_face, side), normal) * inverse
         t += _dot(_cross(on_face, edge), normal) * inverse

@@ -41,7 +41,9 @@ def box_distance(point: Vec3, pos: Vec3, mat: Mat3, half: Vec3) -> Float[Array, 
     return jnp.linalg.norm(jnp.maximum(local, 0.0))
 
 
-def sphere_box_overlap(centre: Vec3, radius: float, pos: Vec3, mat: Mat3, half: Vec3) -> Bool[Array, ""]:
+def sphere_box_overlap(
+    centre: Vec3, radius: float | Float[Array, ""], pos: Vec3, mat: Mat3, half: Vec3
+) -> Bool[Array, ""]:
     """Whether a sphere touches a box."""
     return box_distance(centre, pos, mat, half) <= radius
 

@@ -1,4 +1,4 @@
-"""Branches that cost only what the lanes taking them cost.
+"""Branches and loops that cost only what the lanes taking them cost.
 
 Under ``jax.vmap`` a ``lax.cond`` becomes a ``select``: every lane pays for both branches. That is ruinous when the
 branch is a rigid-body contact solve that one lane in twenty needs. `where` has the same meaning as
@@ -8,6 +8,9 @@ branch is a rigid-body contact solve that one lane in twenty needs. `where` has 
 but under ``vmap`` it sorts the lanes that need ``fun`` to the front and runs them in chunks of fixed size, so the cost
 follows the number of such lanes, and the result does not depend on how lanes are grouped. Nested ``vmap`` merges axes.
 Lanes do not communicate: inside ``shard_map`` every device works on its own lanes.
+
+A ``lax.while_loop`` under ``vmap`` runs its body for all lanes until the last is done; `while_loop` runs it for those
+that are not.
 """
 
 from collections.abc import Callable
@@ -58,6 +61,53 @@ def where(
         return out, jax.tree.map(lambda _: True, default)
 
     return single(pred, default, args)
+
+
+def while_loop(cond: Callable[[T], Bool[Array, ""]], body: Callable[[T], T], init: T, chunk: int = 8) -> T:
+    """``lax.while_loop(cond, body, init)``, paying in a batch only for the lanes that are not done.
+
+    Args:
+        cond: pure function of the carry alone (it must not close over traced values): whether to go on.
+        body: likewise, the next carry.
+        init: carry at the start.
+        chunk: lanes computed together.
+    """
+
+    @custom_vmap
+    def single(init):
+        return jax.lax.while_loop(cond, body, init)
+
+    @custom_vmap
+    def batched(init):
+        return _in_turns(cond, body, init, chunk)
+
+    @single.def_vmap
+    def _(axis_size, in_batched, init):
+        (init,) = _fill(axis_size, in_batched, (init,))
+        return batched(init), jax.tree.map(lambda _: True, init)
+
+    @batched.def_vmap
+    def _(axis_size, in_batched, init):
+        (init,) = _fill(axis_size, in_batched, (init,))
+        merged = batched(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), init))
+        return jax.tree.map(lambda x: x.reshape(axis_size, -1, *x.shape[1:]), merged), jax.tree.map(
+            lambda _: True, init
+        )
+
+    return single(init)
+
+
+def _in_turns(cond, body, init, chunk: int):
+    """Carries [B] after each lane's loop; every turn advances the first `chunk` lanes that are not done."""
+    size = jax.tree.leaves(init)[0].shape[0]
+    unfinished = jax.vmap(cond)
+
+    def turn(carry):
+        (lanes,) = jnp.nonzero(unfinished(carry), size=min(chunk, size), fill_value=size)  # out of bounds: writes drop
+        new = jax.vmap(body)(jax.tree.map(lambda x: jnp.take(x, lanes, axis=0, mode="clip"), carry))
+        return jax.tree.map(lambda old, x: old.at[lanes].set(x, mode="drop"), carry, new)
+
+    return jax.lax.while_loop(lambda carry: unfinished(carry).any(), turn, init)
 
 
 def _fill(axis_size: int, in_batched, operands):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from envs_mjx import lanes
 from envs_mjx.api import PRNGKey
 
 TRIES_PER_OBJECT = 100
@@ -98,7 +99,7 @@ def sample(key: PRNGKey, placements: tuple[Placement, ...]) -> tuple[Float[Array
         return key, points, ok, tries + 1
 
     start = key, jnp.zeros((num, 2), jnp.float32), jnp.bool_(False), jnp.int32(0)
-    _, points, ok, _ = jax.lax.while_loop(lambda c: ~c[2] & (c[3] < RESTARTS), attempt, start)
+    _, points, ok, _ = lanes.while_loop(lambda c: ~c[2] & (c[3] < RESTARTS), attempt, start)
     return points, ok
 
 

@@ -14,16 +14,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from envs_mjx import lanes, layout, physics
 from envs_mjx.agents import Agent
-from envs_mjx.api import Env, EnvSpec, PRNGKey, TimeStep
+from envs_mjx.api import FAILED_REWARD, Env, EnvSpec, PRNGKey, TimeStep
 from envs_mjx.geometry import quat_z
 from envs_mjx.layout import Placement
 from envs_mjx.objects import Objects
-from envs_mjx.physics import PhysicsState
+from envs_mjx.physics import HUGE, PhysicsState
 from envs_mjx.sensors import LIDAR_BINS, proprioception, pseudo_lidar
 from envs_mjx.tasks import Task, World
-
-HUGE = 1e10  # beyond which MuJoCo, too, calls a state bad
-FAILED_REWARD = -10.0  # of a step whose simulation diverged
 
 
 class State(NamedTuple):
@@ -89,6 +86,24 @@ class Navigation:
         if self.task.new_goal and "goal" not in names:
             raise ValueError(f"{self.task.name}: a new goal needs a group of objects called 'goal'.")
         layout.check(self.placements)
+
+    def check(self) -> None:
+        """Traces one episode step, without compiling anything, and refuses a task whose parts do not fit.
+
+        Raises:
+            ValueError: rewards, costs or memory have another shape than they must.
+        """
+        state, _ = jax.eval_shape(self.reset, jax.random.key(0))
+        action = jax.ShapeDtypeStruct((self.spec.action_size,), jnp.float32)
+        after, out = jax.eval_shape(self.step, state, action)
+        if out.reward.shape != () or out.cost.shape != (len(self.task.cost_names),):
+            raise ValueError(
+                f"{self.spec.id}: reward has shape {out.reward.shape} and costs {out.cost.shape}; a task with costs "
+                f"{self.task.cost_names} needs () and ({len(self.task.cost_names)},)."
+            )
+        kinds = [jax.tree.map(lambda x: (x.shape, x.dtype), s.memory) for s in (state, after)]
+        if kinds[0] != kinds[1]:
+            raise ValueError(f"{self.spec.id}: remember returns {kinds[0]} after a reset but {kinds[1]} after a step.")
 
     def reset(self, key: PRNGKey) -> tuple[State, Float[Array, " O"]]:
         """A new episode: a random layout, then the goal drawn once more among all other objects."""
@@ -199,9 +214,7 @@ class Navigation:
     def observe(self, world: World, memory: Any) -> Float[Array, " O"]:
         """The flat observation, blocks in the order of ``spec.obs_blocks``."""
         visible = self.task.visible(memory)
-        lidars = [
-            jnp.where(visible.get(name, True), self._lidar(world, name), 0.0) for name in self.task.lidars
-        ]
+        lidars = [jnp.where(visible.get(name, True), self._lidar(world, name), 0.0) for name in self.task.lidars]
         return jnp.concatenate([proprioception(world.agent, self.agent.sensor_site), world.senses, *lidars])
 
     def _lidar(self, world: World, name: str):

@@ -30,7 +30,8 @@ class Shape(NamedTuple):
         """Half-lengths of the box around the shape, about its own centre, m."""
         if self.kind == "sphere":
             return (self.size[0],) * 3
-        return self.size if self.kind == "box" else (self.size[0], self.size[0], self.size[1])  # type: ignore[return-value]
+        first, second, *third = self.size
+        return (first, second, third[0]) if self.kind == "box" else (first, first, second)
 
 
 class Objects(NamedTuple):

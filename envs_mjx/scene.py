@@ -91,6 +91,7 @@ def _empty(timestep: float, integrator: mujoco.mjtIntegrator) -> mujoco.MjSpec:
     spec.option.cone = mujoco.mjtCone.mjCONE_PYRAMIDAL
     # a diverged simulation must not look sane; and convex shapes meet as in MuJoCo 2.3.3, see `models.set_options`
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET | mujoco.mjtDisableBit.mjDSBL_NATIVECCD
+    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND  # finding islands costs more than it saves here
     spec.option.iterations, spec.option.tolerance = 100, NEWTON_TOLERANCE
     return spec
 

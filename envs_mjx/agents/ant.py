@@ -1,8 +1,8 @@
 """Ant: four legs of two joints each. It dies when its torso sinks to 0.08 m.
 
-`ANT` is the robot of Safety-Gymnasium 1.0.0, the version on PyPI that published results use: its feet weigh 1 g each, so
-that random actions overturn it within some 26 steps. `ANT_V1` is the repaired robot of later versions (ankles of density
-50000, 10.6 kg each), here under ids that end in ``-v1``. Safety-Gymnasium calls both ``-v0``.
+`ANT` is the robot of Safety-Gymnasium 1.0.0, the version on PyPI that published results use: its feet weigh 1 g each,
+so that random actions overturn it within some 26 steps. `ANT_V1` is the repaired robot of later versions (ankles of
+density 50000, 10.6 kg each), here under ids that end in ``-v1``. Safety-Gymnasium calls both ``-v0``.
 """
 
 import jax

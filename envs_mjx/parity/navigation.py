@@ -1,14 +1,15 @@
 """Checks of a recorded navigation world.
 
-Every state is put into our environment and its observation recomputed; every step's reward and costs are recomputed from
-the recorded state it led to; and every step is simulated anew, one control step from its recorded pre-state and action.
-Accelerometers are checked from the recorded accelerations, touch sensors from those of the engine.
+Every state is put into our environment and its observation recomputed; every step's reward and costs are recomputed
+from the recorded state it led to; and every step is simulated anew, one control step from its recorded pre-state and
+action. Accelerometers are checked from the recorded accelerations, touch sensors from those of the engine.
 
-Of the steps that touch only the floor all must agree for Point. For robots that the floor carries 99 % must: wheels stand
-on it upright, a degenerate case of MuJoCo's cylinder and plane in which the number of contact points flips with the last
-bit. So must 99 % where gremlins are, whose springs pull so hard after a push that it shows where the solver stops (one
-step in 332 of a recording, 2e-4 in a quaternion). In the start pose all wheels stand so, and boxes lie on the floor at a distance of +-1e-17 m, where the last bit
-decides whether they feel it; the first step of an episode is therefore reported apart.
+Of the steps that touch only the floor all must agree for Point. For robots that the floor carries 99 % must: wheels
+stand on it upright, a degenerate case of MuJoCo's cylinder and plane in which the number of contact points flips with
+the last bit. So must 99 % where gremlins are, whose springs pull so hard after a push that it shows where the solver
+stops (one step in 332 of a recording, 2e-4 in a quaternion). In the start pose all wheels stand so, and boxes lie on
+the floor at a distance of +-1e-17 m, where the last bit decides whether they feel it; the first step of an episode is
+therefore reported apart.
 
 Differences in costs are forgiven only where the recorded state lies within 1e-6 of the indicator's edge. Steps in which
 anything but the floor is touched are reported apart: how convex shapes meet changed in MuJoCo after version 2.3.3.
@@ -19,6 +20,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from envs_mjx import physics
 from envs_mjx.collision import Convex, distance
@@ -34,7 +36,11 @@ from envs_mjx.parity.states import (
     reward_memory,
     sight_memory,
 )
-from envs_mjx.tasks import circle, goal, push, run
+from envs_mjx.tasks.circle import BOUNDARY as CIRCLE_BOUNDARY
+from envs_mjx.tasks.goal import HAZARD_RADIUS as GOAL_HAZARD
+from envs_mjx.tasks.goal import MOVING
+from envs_mjx.tasks.push import HAZARD_RADIUS as PUSH_HAZARD
+from envs_mjx.tasks.run import BOUNDARY as RUN_BOUNDARY
 
 TOLERANCE = {"obs": 1e-5, "reward": 1e-5, "cost": 0.0, "goal_met": 0.0, "one-step qpos": 1e-4}
 EDGE = 1e-6  # m or m/s
@@ -135,36 +141,42 @@ def _reward_tolerance(data: Data, nav: Navigation) -> float:
 
 def _edge_distance(nav: Navigation, name: str, body, world, wrong: np.ndarray) -> np.ndarray:
     """How far (m, m/s) the state of each step is from where an indicator flips; where it is not `wrong`, infinite."""
-    out = np.full(len(wrong), np.inf)
-    for t in np.flatnonzero(wrong):
-        row = jax.tree.map(lambda x, t=t: np.asarray(x[t]), world)
-        x, y = np.abs(row.agent.pos[:2])
-        if name == "cost_hazards":
-            radius = push.HAZARD_RADIUS if nav.task.name.startswith("Push") else goal.HAZARD_RADIUS
-            out[t] = np.abs(np.linalg.norm(row.pos["hazards"][:, :2] - row.agent.pos[:2], axis=1) - radius).min()
-        elif name == "cost_vases_velocity":
-            out[t] = np.abs(np.linalg.norm(row.velocity["vases"], axis=1) - goal.MOVING).min()
-        elif name == "cost_out_of_boundary":
-            edge = run.BOUNDARY if nav.task.name.startswith("Run") else circle.BOUNDARY
-            out[t] = min(abs(x - edge), abs(y - edge) if nav.task.name == "Circle2" else np.inf)
-        else:
-            group = name.removeprefix("cost_").removesuffix("_contact")
-            out[t] = _gap(nav, group, jax.tree.map(lambda x, t=t: x[t], body))
+    rows, out = np.flatnonzero(wrong), np.full(len(wrong), np.inf)
+    if not rows.size:
+        return out
+    body, world = jax.tree.map(lambda x: np.asarray(x[rows]), (body, world))
+    if name == "cost_hazards":
+        radius = PUSH_HAZARD if nav.task.name.startswith("Push") else GOAL_HAZARD
+        apart = np.linalg.norm(world.pos["hazards"][..., :2] - world.agent.pos[:, None, :2], axis=2)
+        out[rows] = np.abs(apart - radius).min(axis=1)
+    elif name == "cost_vases_velocity":
+        out[rows] = np.abs(np.linalg.norm(world.velocity["vases"], axis=2) - MOVING).min(axis=1)
+    elif name == "cost_out_of_boundary":
+        edge = RUN_BOUNDARY if nav.task.name.startswith("Run") else CIRCLE_BOUNDARY
+        axes = 2 if nav.task.name == "Circle2" else 1
+        out[rows] = np.abs(np.abs(world.agent.pos[:, :axes]) - edge).min(axis=1)
+    else:
+        group = name.removeprefix("cost_").removesuffix("_contact")
+        out[rows] = jax.jit(jax.vmap(lambda body: _gap(nav, group, body)))(body)
     return out
 
 
-def _gap(nav: Navigation, name: str, body) -> float:
+def _gap(nav: Navigation, name: str, body) -> Array:
     """Least distance (m) between robot and the objects of a group; 0 where any touch."""
     group = next(group for group in nav.physics.bodies.groups if group.name == name)
     assert nav.shapes is not None
     pos, mat = nav.shapes.poses(body.qpos[: nav.agent.nq])
-    gaps = []
-    for pose in nav._poses(body)[nav.physics.bodies.slice(name)]:
-        axes = quat_to_mat(pose[3:])
-        for part in group.shapes:
-            convex, centre = Convex(part.kind, part.size), pose[:3] + axes @ jnp.array(part.pos)
-            gaps += [distance(s, pos[g], mat[g], convex, centre, axes) for g, s in enumerate(nav.shapes.shapes)]
-    return float(jnp.stack(gaps).min())
+
+    def nearest(part, g, shape):
+        def one(pose):
+            axes = quat_to_mat(pose[3:])
+            return distance(
+                shape, pos[g], mat[g], Convex(part.kind, part.size), pose[:3] + axes @ jnp.array(part.pos), axes
+            )
+
+        return jax.vmap(one)(nav._poses(body)[nav.physics.bodies.slice(name)]).min()
+
+    return jnp.stack([nearest(part, *pair) for part in group.shapes for pair in enumerate(nav.shapes.shapes)]).min()
 
 
 def check_ending(data: Data, nav: Navigation, recorded: Recorded) -> list[Check | Spread]:

@@ -4,13 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from envs_mjx import registry
+from envs_mjx import physics, registry
 from envs_mjx.navigation import Navigation
 from envs_mjx.parity import navigation, velocity
 from envs_mjx.parity.recording import Check, Spread, versions
 
 DESCRIPTION = """Replays transitions recorded from Safety-Gymnasium. Prints the largest absolute error of every quantity
-beside its tolerance. Exit status: 0 if all recordings agree, 1 if a tolerance is exceeded, 2 if a file cannot be read."""
+beside its tolerance. Exit status: 0 if all recordings agree, 1 if a tolerance is exceeded, 2 if a file cannot be
+read."""
 
 
 def environment_of(path: Path) -> str:
@@ -71,9 +72,8 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m envs_mjx.parity", description=DESCRIPTION)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.npz", help="recordings, named after their id")
-    parser.add_argument(
-        "--engine", nargs="+", default=["mjx"], help="physics engines of the one-step check (default: mjx)"
-    )
+    engine = physics.default_engine()
+    parser.add_argument("--engine", nargs="+", default=[engine], help=f"physics engines to check (default: {engine})")
     parser.add_argument("--table", type=Path, help="also write the one-step errors to this Markdown file")
     args = parser.parse_args(argv)
     print(f"  {'largest absolute error of':38s} {'':>10s} {'allowed':>8s}")
@@ -81,8 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for path in args.files:
             for engine in args.engine:
-                rows[path.parent.name + "/" + path.name.removesuffix(".npz"), engine] = replay(path, engine)
-                _report(path, rows[path.parent.name + "/" + path.name.removesuffix(".npz"), engine])
+                results = replay(path, engine)
+                rows[f"{path.parent.name}/{path.stem}", engine] = results
+                _report(path, results)
     except ValueError as error:
         print(f"parity: {error}", file=sys.stderr)
         return 2

@@ -153,9 +153,16 @@ def recorded_states(data: Data, nav: Navigation) -> Recorded:
         if group.kind == "ghost"
     }
     steps = np.rint(data["state_time"] / nav.spec.control_dt)
-    numbers = [moved(qpos, nav, origin), to_world(data, nav, "qvel"), to_world(data, nav, "qacc")[:, : nav.agent.nv]]
-    numbers += [to_world(data, nav, "qacc_warmstart"), np.zeros((len(qpos), nav.agent.touch_sensors)), home]
-    body = PhysicsState(*(jnp.asarray(x, jnp.float32) for x in numbers), jnp.asarray(steps, jnp.int32))
+    numbers = dict(
+        qpos=moved(qpos, nav, origin),
+        qvel=to_world(data, nav, "qvel"),
+        qacc=to_world(data, nav, "qacc")[:, : nav.agent.nv],
+        warmstart=to_world(data, nav, "qacc_warmstart"),
+        touch=np.zeros((len(qpos), nav.agent.touch_sensors)),
+        home=home,
+    )
+    numbers = {name: jnp.asarray(x, jnp.float32) for name, x in numbers.items()}
+    body = PhysicsState(**numbers, steps=jnp.asarray(steps, jnp.int32))
     return Recorded(body, {name: jnp.asarray(x) for name, x in points.items()}, origin)
 
 

@@ -14,7 +14,7 @@ from envs_mjx.agents import Agent
 from envs_mjx.collision import Convex, any_overlap
 from envs_mjx.geometry import box_distance, quat_to_mat
 from envs_mjx.objects import Objects
-from envs_mjx.physics.mjx_engine import mjx
+from envs_mjx.physics.mjx_as_c import as_c, mjx
 
 _KINDS = {
     mujoco.mjtGeom.mjGEOM_SPHERE: ("sphere", 1),
@@ -25,7 +25,9 @@ _KINDS = {
 
 
 class RobotShapes(NamedTuple):
-    """The robot's shapes that can touch things, ``shapes`` [G], and their ``poses``: robot qpos to [G, 3], [G, 3, 3]."""
+    """The robot's shapes that can touch things, ``shapes`` [G], and their ``poses``: robot qpos to [G, 3], [G, 3,
+    3].
+    """
 
     shapes: tuple[Convex, ...]
     poses: Callable[[Array], tuple[Float[Array, "G 3"], Float[Array, "G 3 3"]]]
@@ -35,8 +37,9 @@ def robot_shapes(agent: Agent) -> RobotShapes:
     """Shapes and forward kinematics of a robot."""
     model = scene.build(agent)
     solid = np.flatnonzero((model.geom_contype > 0) & (model.geom_bodyid > 0))
-    device_model = mjx.put_model(scene.build(agent, for_mjx=True), impl="jax")
-    blank = mjx.make_data(device_model, impl="jax")
+    with as_c():
+        device_model = mjx.put_model(scene.build(agent, for_mjx=True), impl="jax")
+        blank = mjx.make_data(device_model, impl="jax")
 
     def poses(qpos):
         data = mjx.kinematics(device_model, blank.replace(qpos=qpos))
@@ -74,4 +77,3 @@ def touching(robot: RobotShapes, radius: float, group: Objects) -> Callable[[Arr
         return lanes.where(near, examine, jnp.bool_(False), qpos, pose)
 
     return jax.vmap(one, (None, None, 0))
-

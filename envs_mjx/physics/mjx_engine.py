@@ -1,8 +1,5 @@
 """Engine "mjx": MuJoCo MJX, for GPU, TPU and CPU."""
 
-import contextlib
-import io
-
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -10,24 +7,22 @@ import numpy as np
 
 from envs_mjx import lanes, scene
 from envs_mjx.agents import Agent
-from envs_mjx.physics.colliders import colliders
+from envs_mjx.physics.mjx_as_c import as_c, mjx
 from envs_mjx.physics.orbit import mocap_path
 from envs_mjx.physics.state import SUBSTEPS, Bodies, PhysicsState
-
-with contextlib.redirect_stdout(io.StringIO()):  # it prints that Warp, which is optional, is missing
-    from mujoco import mjx
 
 SLOTS = {"free": 3, "orbiting": 3, "fixed": 2}  # objects of a group that are simulated at once
 SOLVER_ITERATIONS, LINE_SEARCH_ITERATIONS = 8, 10
 
 
 def stepper(model: mujoco.MjModel, substeps: int = SUBSTEPS):
-    """(qpos, qvel, warmstart, ctrl, mocap_pos [substeps + 1, M, 3], mocap_quat) -> (qpos, qvel, warmstart, qacc, touch).
+    """(qpos, qvel, warmstart, ctrl, mocap_pos [substeps + 1, M, 3], mocap_quat) -> (qpos, qvel, warmstart, qacc,
+    touch).
 
     Advances by `substeps` and evaluates the forward dynamics once more, so that accelerations belong to the new state.
     """
     model.opt.iterations, model.opt.ls_iterations = SOLVER_ITERATIONS, LINE_SEARCH_ITERATIONS
-    with colliders():
+    with as_c():
         device_model = mjx.put_model(model, impl="jax")
         blank = mjx.make_data(model, impl="jax")
     runge_kutta = model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4
@@ -35,7 +30,7 @@ def stepper(model: mujoco.MjModel, substeps: int = SUBSTEPS):
 
     def substep(carry, inputs):
         last, mocap_pos, fixed = inputs
-        with colliders():
+        with as_c():
             data = mjx.forward(device_model, blank.replace(**carry, **fixed, mocap_pos=mocap_pos))
             moved = integrate(device_model, data)
         carry = {name: jnp.where(last, value, getattr(moved, name)) for name, value in carry.items()}

@@ -1,9 +1,9 @@
 """Orbiting objects: boxes dragged by a soft spring round circles.
 
-The point that drags an object is at ``home + (travel sin t, travel cos t, 0.1)``, set before every substep from the time
-at its start. An object that nothing touches follows the same path relative to its home in every episode: rising and
-swinging in from rest, then circling with a lag of about 0.09 s. `track` computes that path once, in MuJoCo's C engine,
-so undisturbed objects cost nothing.
+The point that drags an object is at ``home + (travel sin t, travel cos t, 0.1)``, set before every substep from the
+time at its start. An object that nothing touches follows the same path relative to its home in every episode: rising
+and swinging in from rest, then circling with a lag of about 0.09 s. `track` computes that path once, in MuJoCo's C
+engine, so undisturbed objects cost nothing.
 """
 
 import functools

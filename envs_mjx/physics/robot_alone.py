@@ -13,6 +13,7 @@ Engines, chosen by name as in `world`:
     "mujoco"  MuJoCo's C engine (float64, on the host's CPU) with the original's solver: PGS for Humanoid, else Newton.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -58,6 +59,7 @@ class RobotPhysics(NamedTuple):
     setup: RobotSetup
 
 
+@functools.cache  # equal robots share one: functions registered with `host_call` are never forgotten
 def make(robot: str, frame_skip: int, measure: str, senses: bool, engine: str) -> RobotPhysics:
     """Physics of `robot`, see `RobotPhysics`.
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import mujoco.batch
 import numpy as np
 
+from envs_mjx.hostcall import host_call
 from envs_mjx.physics.robot_setup import SENSES, RobotSetup
 from envs_mjx.physics.runge_kutta import A, B, move
 
@@ -22,24 +23,20 @@ def functions(setup: RobotSetup):
         ``(qpos, qvel, warmstart, point, ctrl) -> (qpos, qvel, warmstart, point, shift, moved, senses)``; ``shift`` is
         how far the root has moved in the plane (m), and ``qpos`` has it at the origin again.
     """
-    host = HostRobot(setup)
+    host, name = HostRobot(setup), f"{setup.robot.name} alone, {setup.measure}"
     senses = jax.ShapeDtypeStruct((sum(setup.sense_sizes),), jnp.float32)
     plane = jax.ShapeDtypeStruct((2,), jnp.float32)
 
     def evaluate(qpos, qvel):
         if setup.measure != "mass" and not setup.senses:
             return jnp.zeros(2), jnp.zeros(0)
-        return _call(host.evaluate, (plane, senses), qpos, qvel)
+        return host_call(host.evaluate, f"{name}/evaluate", (plane, senses), qpos, qvel)
 
     def advance(qpos, qvel, warmstart, point, ctrl):
         shapes = (qpos, qvel, warmstart, point, plane, plane, senses)
-        return _call(host.step, shapes, qpos, qvel, warmstart, point, ctrl)
+        return host_call(host.step, f"{name}/step", shapes, qpos, qvel, warmstart, point, ctrl)
 
     return evaluate, advance
-
-
-def _call(fun, out, *args):
-    return jax.pure_callback(fun, out, *args, vmap_method="broadcast_all")
 
 
 class HostRobot:

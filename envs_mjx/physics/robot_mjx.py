@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from envs_mjx.physics.mjx_engine import LINE_SEARCH_ITERATIONS, SOLVER_ITERATIONS, mjx
-from envs_mjx.physics.mjx_forward import forward_of
+from envs_mjx.physics.mjx_as_c import as_c, mjx
+from envs_mjx.physics.mjx_engine import LINE_SEARCH_ITERATIONS, SOLVER_ITERATIONS
 from envs_mjx.physics.robot_setup import RobotSetup
 from envs_mjx.physics.runge_kutta import A, B, move
 
@@ -23,11 +23,13 @@ def functions(setup: RobotSetup):
     runge_kutta = model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4
     model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
     model.opt.iterations, model.opt.ls_iterations = SOLVER_ITERATIONS, LINE_SEARCH_ITERATIONS
-    device_model, blank = mjx.put_model(model, impl="jax"), mjx.make_data(model, impl="jax")
-    forward = forward_of(model, device_model)
+    with as_c():
+        device_model, blank = mjx.put_model(model, impl="jax"), mjx.make_data(model, impl="jax")
 
     def dynamics(qpos, qvel, warmstart, ctrl):
-        return forward(blank.replace(qpos=qpos, qvel=qvel, qacc_warmstart=warmstart, ctrl=ctrl))
+        data = blank.replace(qpos=qpos, qvel=qvel, qacc_warmstart=warmstart, ctrl=ctrl)
+        with as_c():
+            return mjx.forward(device_model, data)
 
     substeps = (_runge_kutta if runge_kutta else _euler)(setup, device_model, dynamics)
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int
 from envs_mjx.objects import Objects
 
 SUBSTEPS = 10  # of the physics in one control step
+HUGE = 1e10  # beyond which MuJoCo, too, calls a state bad
 
 
 class PhysicsState(NamedTuple):

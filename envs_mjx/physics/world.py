@@ -165,7 +165,7 @@ def _tracks(agent: Agent, bodies: Bodies, horizon: int):
 
 
 def _asleep(agent: Agent, bodies: Bodies, horizon: int):
-    """state -> state of all objects after a step in which nothing touches them; the robot does not move."""
+    """State -> state of all objects after a step in which nothing touches them; the robot does not move."""
     nq, nv, count = agent.nq, agent.nv, bodies.movable
     tracks = _tracks(agent, bodies, horizon) if bodies.orbiting.any() else None
 

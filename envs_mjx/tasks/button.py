@@ -1,9 +1,9 @@
 """Button{0,1,2}: press the button that the goal marks, not another; stay away from hazards and gremlins.
 
-With ``D`` the planar distance from the robot to the goal disc: ``reward = D_before - D + 1[robot touches the goal button]``.
-A pressed goal moves to one of the four buttons, the same one included. For 10 steps after a reset or a press the buttons
-are out of service: their lidar reads zero (steps 0 to 9) and a wrong one costs nothing (steps 1 to 10). Costs
-(indicators), levels 1 and 2:
+With ``D`` the planar distance from the robot to the goal disc: ``reward = D_before - D + 1[robot touches the goal
+button]``. A pressed goal moves to one of the four buttons, the same one included. For 10 steps after a reset or a press
+the buttons are out of service: their lidar reads zero (steps 0 to 9) and a wrong one costs nothing (steps 1 to 10).
+Costs (indicators), levels 1 and 2:
 
     cost_buttons    number of buttons other than the goal's touching the robot, while in service
     cost_gremlins   number of gremlins touching the robot

@@ -1,7 +1,8 @@
 """Push{0,1,2}: push a box to the goal, stay out of hazards, do not touch pillars.
 
 With ``B`` the distance from robot to box and ``G`` the distance from box to goal, both in three dimensions:
-``reward = (B_before - B) 1[B_before > 0] + G_before - G + 1[G <= 0.3]``. A reached goal is drawn anew. Costs (indicators):
+``reward = (B_before - B) 1[B_before > 0] + G_before - G + 1[G <= 0.3]``. A reached goal is drawn anew. Costs
+(indicators):
 
     cost_hazards   sum over hazards of max(0, 0.3 - planar distance)   levels 1, 2
     cost_pillars   number of pillars touching the robot                level 2
@@ -27,8 +28,8 @@ def _distances(world: World):
 
 
 def _reward(last, world: World):
-    to_box, to_goal = now = _distances(world)
-    reached = to_goal <= GOAL_RADIUS
+    now = _distances(world)
+    reached = now[1] <= GOAL_RADIUS
     progress = last - now
     return jnp.where(last[0] > 0, progress[0], 0.0) + progress[1] + reached, reached
 

@@ -15,9 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from envs_mjx import physics
-from envs_mjx.api import Env, EnvSpec, PRNGKey, TimeStep
-from envs_mjx.navigation import FAILED_REWARD, HUGE
-from envs_mjx.physics import RobotState
+from envs_mjx.api import FAILED_REWARD, Env, EnvSpec, PRNGKey, TimeStep
+from envs_mjx.physics import HUGE, RobotState
 from envs_mjx.velocity.robots import Robot
 
 HORIZON = 1000

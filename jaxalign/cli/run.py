@@ -341,7 +341,7 @@ def _new_folder(config: TrainConfig) -> Path:
         if folder.exists():
             raise UserError(f"{folder} exists; choose another --name, or continue it with `jaxalign resume {folder}`.")
     else:
-        name = f"{config.algorithm}-{config.env}-seed{config.seed}"
+        name = f"{config.algorithm}-{config.env.rpartition(':')[2]}-seed{config.seed}"
         candidates = (config.out / (f"{name}-{n}" if n > 1 else name) for n in itertools.count(1))
         folder = next(candidate for candidate in candidates if not candidate.exists())
     try:

@@ -11,23 +11,26 @@ import numpy as np
 import pytest
 
 from envs_mjx import parity, registry
+from envs_mjx.parity import navigation
 from envs_mjx.physics import PhysicsState
 
 LANES = 64
 
 
 class Draft:
-    """A batch of states as writable arrays; `state` puts them together again."""
+    """A batch of states of Goal as writable arrays; `state` puts them together again. Boxes are what can be pushed."""
 
     def __init__(self, nav, state):
         self._nav, self._state = nav, state
-        nq, nv, count = nav.agent.nq, nav.agent.nv, nav.task.boxes.number
+        nq, nv, count = nav.agent.nq, nav.agent.nv, nav.physics.bodies.movable
         qpos, qvel = np.array(state.physics.qpos), np.array(state.physics.qvel)
         self.robot, self.robot_velocity = qpos[:, :nq], qvel[:, :nv]
         self.boxes, self.box_velocity = (
             x.reshape(len(x), count, width) for x, width in ((qpos[:, nq:], 7), (qvel[:, nv:], 6))
         )
-        self.goal, self.hazards = np.array(state.points["goal"][:, 0]), np.array(state.points["hazards"])
+        lanes = len(qpos)
+        self.goal = np.array(state.points["goal"][:, 0])
+        self.hazards = np.array(state.points.get("hazards", np.zeros((lanes, 0, 2), np.float32)))
         self.time = np.array(state.time)
         self.memory = None  # the distance to the goal, unless set
 
@@ -37,10 +40,12 @@ class Draft:
             qpos=jnp.asarray(np.concatenate([self.robot, self.boxes.reshape(lanes, -1)], axis=1)),
             qvel=jnp.asarray(np.concatenate([self.robot_velocity, self.box_velocity.reshape(lanes, -1)], axis=1)),
         )
+        points = {"goal": jnp.asarray(self.goal[:, None]), "hazards": jnp.asarray(self.hazards)}
+        points = {name: points[name] for name in self._state.points}
         memory = np.linalg.norm(self.robot[:, :2] - self.goal, axis=1) if self.memory is None else self.memory
         return self._state._replace(
             physics=body,
-            points={"goal": jnp.asarray(self.goal[:, None]), "hazards": jnp.asarray(self.hazards)},
+            points=points,
             memory=jnp.asarray(memory, jnp.float32),
             time=jnp.asarray(self.time),
         )
@@ -146,8 +151,9 @@ def mjx_replay(golden):
     Compiling vases in MJX takes half a minute, so this is the only place where it happens.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parity, "jax", spy := _RecordingJax())
+        patch.setattr(navigation, "jax", spy := _RecordingJax())
         with contextlib.redirect_stdout(io.StringIO()) as printed:
-            status = parity.main([str(golden / f"SafetyPointGoal{level}-v0.npz") for level in (0, 2)])
+            files = [str(golden / f"SafetyPointGoal{level}-v0.npz") for level in (0, 2)]
+            status = parity.main([*files, "--engine", "mjx"])
     physics = [call for call in spy.calls if isinstance(call.out, PhysicsState)]
     return SimpleNamespace(status=status, printed=printed.getvalue(), physics=physics[-1])

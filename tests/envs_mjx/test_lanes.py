@@ -165,3 +165,48 @@ def test_result_of_a_lane_does_not_depend_on_its_place():
     batched = jax.jit(jax.vmap(where))
     shuffled = batched(pred[order], x[order], n[order])
     assert_same(shuffled, jax.tree.map(lambda y: y[order], batched(pred, x, n)))
+
+
+# --- loops
+
+
+def collatz(carry):
+    n, steps, key = carry
+    return jnp.where(n % 2 == 0, n // 2, 3 * n + 1), steps + 1, jax.random.split(key)[0]
+
+
+@pytest.mark.parametrize("shape", [(1,), (40,), (6, 7)])
+@pytest.mark.parametrize("chunk", [1, 8, 100])
+def test_every_lane_loops_as_often_as_it_needs(shape, chunk):
+    start = jnp.arange(1, 1 + int(np.prod(shape)), dtype=jnp.int32).reshape(shape)
+    keys = jax.random.split(jax.random.key(0), shape)
+    run = lambda n, key: lanes.while_loop(lambda c: c[0] != 1, collatz, (n, jnp.int32(0), key), chunk)
+    for _ in shape:
+        run = jax.vmap(run)
+    n, steps, key = jax.jit(run)(start, keys)
+
+    def count(n):
+        return 0 if n == 1 else 1 + count(n // 2 if n % 2 == 0 else 3 * n + 1)
+
+    assert (np.asarray(n) == 1).all()
+    np.testing.assert_array_equal(steps, np.vectorize(count)(np.asarray(start)))
+    alone = keys.reshape(-1)[-1]
+    for _ in range(int(steps.reshape(-1)[-1])):
+        alone = jax.random.split(alone)[0]
+    np.testing.assert_array_equal(jax.random.key_data(key.reshape(-1)[-1]), jax.random.key_data(alone))
+
+
+def test_a_loop_runs_its_body_only_for_lanes_that_are_not_done():
+    """One lane of 64 needs 50 turns, the others one: 64 / 8 turns and 49 more, of 8 lanes each."""
+    calls = []
+
+    def body(carry):
+        left, used = carry
+        return left - 1, jax.pure_callback(
+            lambda x: (calls.append(np.size(x)), x + 1)[1], used, used, vmap_method="expand_dims"
+        )
+
+    left = jnp.ones(64, jnp.int32).at[5].set(50)
+    _, used = jax.jit(jax.vmap(lambda n: lanes.while_loop(lambda c: c[0] > 0, body, (n, jnp.int32(0)))))(left)
+    np.testing.assert_array_equal(used, left)
+    assert sum(calls) <= 8 * (64 // 8 + 50)

@@ -8,31 +8,45 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp, kstest, kurtosis
 
-from envs_mjx import layout
+from envs_mjx import layout, registry
 from envs_mjx.layout import Placement
 
-LEVELS = (0, 1, 2)
-BATCHES = 40  # of 64 lanes
-KEEPOUT = {"agent": 0.4, "goal": 0.305, "hazards": 0.18, "vases": 0.15}
-HALF_EXTENT = (1.0, 1.5, 2.0)
+BATCHES = {"Button1": 10}  # of 64 lanes
+GOAL_KEEPOUTS = {"agent": 0.4, "goal": 0.305, "hazards": 0.18, "vases": 0.15}
+PUSH_KEEPOUTS = {"agent": 0.4, "goal": 0.4, "hazards": 0.4, "pillars": 0.3, "push_box": 0.2}
+BUTTON_KEEPOUTS = {"agent": 0.4, "buttons": 0.2, "hazards": 0.18, "gremlins": 0.4}  # the goal is moved onto a button
+WORLDS = {  # half-width of the area (m), keep-outs (m), numbers of objects besides robot and goal
+    "Goal0": (1.0, GOAL_KEEPOUTS, {}),
+    "Goal1": (1.5, GOAL_KEEPOUTS, {"hazards": 8, "vases": 1}),
+    "Goal2": (2.0, GOAL_KEEPOUTS, {"hazards": 10, "vases": 10}),
+    "Push1": (1.5, PUSH_KEEPOUTS, {"hazards": 2, "pillars": 1, "push_box": 1}),
+    "Button0": (1.0, BUTTON_KEEPOUTS, {"buttons": 4}),
+    "Button1": (1.5, BUTTON_KEEPOUTS, {"buttons": 4, "hazards": 4, "gremlins": 4}),
+}
+STEMS = {"hazards": "hazard", "vases": "vase", "pillars": "pillar", "buttons": "button", "gremlins": "gremlin"}
+
+
+def places(nav, state):
+    """Positions [S, n, 2] of each group at the start, and the robot's yaw [S, 1, 1]."""
+    pose, groups = np.asarray(state.physics.home), {name: np.asarray(x) for name, x in state.points.items()}
+    groups |= {group.name: pose[:, nav.physics.bodies.slice(group.name), :2] for group in nav.physics.bodies.groups}
+    robot = np.asarray(state.physics.qpos[:, None])
+    return groups | {"agent": robot[..., :2], "yaw": robot[..., 2:3]}
 
 
 @pytest.fixture(scope="module")
 def starts(lanes_of):
-    """Positions [S, n, 2] of each group in 2560 start layouts of each level, and the robot's yaw [S, 1, 1]."""
+    """Many start layouts of each world by `places`."""
 
-    def sample(env):
-        drafts = [env.draft(seed) for seed in range(BATCHES)]
-        groups = {
-            "agent": [d.robot[:, None, :2] for d in drafts],
-            "goal": [d.goal[:, None] for d in drafts],
-            "hazards": [d.hazards for d in drafts],
-            "vases": [d.boxes[..., :2] for d in drafts],
-            "yaw": [d.robot[:, None, 2:] for d in drafts],
-        }
-        return {name: np.concatenate(x).astype(float) for name, x in groups.items()}
+    def sample(name):
+        env_id, known = f"SafetyPoint{name}-v0", lanes_of
+        nav = known[env_id].nav if env_id in known else registry.navigation(env_id, "mujoco")
+        reset = known[env_id].reset if env_id in known else jax.jit(jax.vmap(nav.reset))
+        keys = (jax.random.split(jax.random.key(seed), 64) for seed in range(BATCHES.get(name, 40)))
+        batches = [places(nav, reset(key)[0]) for key in keys]
+        return {group: np.concatenate([b[group] for b in batches]).astype(float) for group in batches[0]}
 
-    return {level: sample(lanes_of[f"SafetyPointGoal{level}-v0"]) for level in LEVELS}
+    return {name: sample(name) for name in WORLDS}
 
 
 def statistics(groups):
@@ -42,13 +56,16 @@ def statistics(groups):
         return np.linalg.norm(points - groups[target], axis=2)
 
     out = {"agent |x|": np.abs(groups["agent"][:, 0, 0]), "agent-goal distance": to(groups["goal"], "agent")[:, 0]}
-    for name, group in (("hazard", "hazards"), ("vase", "vases")):
-        points = groups[group]
+    for group, name in STEMS.items():
+        points = groups.get(group, np.zeros((1, 0, 2)))
         if points.shape[1]:
             out[f"{name}: mean distance to agent"] = to(points, "agent").mean(axis=1)
             out[f"{name}: min distance to agent"] = to(points, "agent").min(axis=1)
             out[f"{name}: min distance to goal"] = to(points, "goal").min(axis=1)
             out[f"{name}: mean radius from origin"] = np.linalg.norm(points, axis=2).mean(axis=1)
+    if "push_box" in groups:
+        out["box-agent distance"] = to(groups["push_box"], "agent")[:, 0]
+        out["box-goal distance"] = to(groups["push_box"], "goal")[:, 0]
     return out
 
 
@@ -60,25 +77,28 @@ def compare(samples, recorded, count):
     return z_mean, np.log(samples.std() / sd) / spread, np.mean(samples < low), np.mean(samples > high)
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_start_layouts_have_the_recorded_distribution(level, starts, golden):
-    recorded = json.loads((golden / "layout_stats.json").read_text())[f"SafetyPointGoal{level}-v0"]
-    own = statistics(starts[level])
-    assert set(own) == {name for name, value in recorded.items() if isinstance(value, list)}
-    for name, samples in own.items():
-        z_mean, z_spread, below, above = compare(samples, recorded[name], recorded["samples"])
-        assert abs(z_mean) < 4, name
-        assert abs(z_spread) < 4, name
-        # of equal distributions, fewer than 1 in 60 lie beyond the extremes of 2000 others (chance 1e-8)
-        assert max(below, above) < 1 / 60, name
-        _, _, low, high = recorded[name]
-        assert samples.min() < low + 0.1 * (high - low), name
-        assert samples.max() > high - 0.25 * (high - low), name
+@pytest.mark.parametrize("name", WORLDS)
+def test_start_layouts_have_the_recorded_distribution(name, starts, golden):
+    recorded = json.loads((golden / "layout_stats.json").read_text())[f"SafetyPoint{name}-v0"]
+    own = statistics(starts[name])
+    assert set(own) == {key for key, value in recorded.items() if isinstance(value, list)}
+    for key, samples in own.items():
+        mean, sd, low, high = recorded[key]
+        if sd == 0:  # the goal lies on a button
+            np.testing.assert_allclose(samples, mean, atol=1e-6)
+            continue
+        z_mean, z_spread, below, above = compare(samples, recorded[key], recorded["samples"])
+        assert abs(z_mean) < 4, key
+        assert abs(z_spread) < 4, key
+        # of equal distributions, a share of 33 / n beyond the extremes of n others has a chance of exp(-33)
+        assert max(below, above) < 33 / recorded["samples"], key
+        assert samples.min() < low + 0.1 * (high - low), key
+        assert samples.max() > high - 0.25 * (high - low), key
 
 
 def test_the_comparison_notices_a_wrong_layout(starts, golden):
     recorded = json.loads((golden / "layout_stats.json").read_text())["SafetyPointGoal1-v0"]
-    groups = starts[1]
+    groups = starts["Goal1"]
     changes = {
         "hazard: mean radius from origin": {"hazards": 0.97 * groups["hazards"]},
         "agent-goal distance": {"goal": np.roll(groups["goal"], 1, axis=0)},  # of another layout
@@ -88,13 +108,26 @@ def test_the_comparison_notices_a_wrong_layout(starts, golden):
         assert abs(z_mean) > 4, name
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_no_start_layout_breaks_a_keepout(level, starts):
-    groups = {name: starts[level][name] for name in KEEPOUT}
+@pytest.mark.parametrize("name", WORLDS)
+def test_no_start_layout_breaks_a_keepout(name, starts):
+    half_extent, keepouts, numbers = WORLDS[name]
+    keepouts = {group: radius for group, radius in keepouts.items() if group in starts[name]}
+    groups = {group: starts[name][group] for group in keepouts}
+    assert {group: x.shape[1] for group, x in groups.items() if x.shape[1]} == {
+        group: {"agent": 1, "goal": 1, **numbers}[group] for group in keepouts if group in {"agent", "goal", *numbers}
+    }
     points = np.concatenate(list(groups.values()), axis=1)
-    radius = np.concatenate([np.full(x.shape[1], KEEPOUT[name]) for name, x in groups.items()])
-    assert_rule_holds(points, radius, HALF_EXTENT[level])
-    assert np.abs(points).max() > 0.99 * (HALF_EXTENT[level] - radius.min())
+    radius = np.concatenate([np.full(x.shape[1], keepouts[group]) for group, x in groups.items()])
+    assert_rule_holds(points, radius, half_extent)
+    assert np.abs(points).max() > 0.99 * (half_extent - radius.min())
+
+
+def test_a_goal_lies_on_any_of_the_buttons(starts):
+    for name in ("Button0", "Button1"):
+        apart = np.linalg.norm(starts[name]["buttons"] - starts[name]["goal"], axis=2)
+        assert apart.min(axis=1).max() < 1e-6
+        share = np.bincount(apart.argmin(axis=1), minlength=4) / len(apart)
+        assert np.abs(share - 0.25).max() < 4 * np.sqrt(0.25 * 0.75 / len(apart))
 
 
 def assert_rule_holds(points, radius, half_extent):
@@ -107,12 +140,12 @@ def assert_rule_holds(points, radius, half_extent):
 
 def test_the_first_object_is_uniform(starts):
     for axis in (0, 1):
-        assert kstest(starts[2]["agent"][:, 0, axis], "uniform", (-1.6, 3.2)).pvalue > 1e-4
-    assert kstest(starts[2]["yaw"].ravel(), "uniform", (0, 2 * np.pi)).pvalue > 1e-4
-    assert abs(np.corrcoef(starts[2]["agent"][:, 0].T)[0, 1]) < 4 / np.sqrt(64 * BATCHES)
+        assert kstest(starts["Goal2"]["agent"][:, 0, axis], "uniform", (-1.6, 3.2)).pvalue > 1e-4
+    assert kstest(starts["Goal2"]["yaw"].ravel(), "uniform", (0, 2 * np.pi)).pvalue > 1e-4
+    assert abs(np.corrcoef(starts["Goal2"]["agent"][:, 0].T)[0, 1]) < 4 / np.sqrt(64 * 40)
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", [0, 1, 2])
 def test_robot_starts_at_rest_without_cost(level, lanes_of):
     env = lanes_of[f"SafetyPointGoal{level}-v0"]
     for seed in (3, 4):
@@ -140,6 +173,39 @@ def test_tight_layouts_start_over_until_they_fit(monkeypatch):
     monkeypatch.setattr(layout, "RESTARTS", 1)
     _, ok = jax.jit(jax.vmap(lambda key: layout.sample(key, TIGHT)))(keys)
     assert ok.sum() < 10  # 1 in 47 of them
+
+
+@pytest.mark.parametrize(
+    ("placement", "message"),
+    [
+        (Placement("vases", -1, 0.1, 1.0), r"vases: number -1 and keepout 0\.1 must not be negative\."),
+        (Placement("vases", 3, -0.1, 1.0), r"vases: number 3 and keepout -0\.1 must not be negative\."),
+        (Placement("vases", 1, 0.6, 0.5), r"vases: an area of 0\.5 m is too small for a keepout of 0\.6 m; .*\."),
+        (Placement("walls", 3, 0.0, 0.0, ((0.0, 0.0),)), r"walls: 1 fixed places for 3 objects; give one each\."),
+        (
+            Placement("vases", 40, 0.2, 1.0),
+            r"agent, vases cannot fit: .* 5\.5 m\^2 of 4\.0 m\^2; use fewer objects.*\.",
+        ),
+    ],
+)
+def test_what_cannot_be_placed_is_refused_in_one_sentence(placement, message):
+    with pytest.raises(ValueError, match=f"^{message}$") as error:
+        layout.check((Placement("agent", 1, 0.4, 1.0), placement))
+    assert "\n" not in str(error.value)
+
+
+def test_fixed_places_and_rectangles():
+    """Walls lie where they are told, in order; a start on a segment is on it."""
+    walls = Placement("walls", 2, 0.0, 0.0, ((0.5, 0.0), (-0.5, 3.0)))
+    agent = Placement("agent", 1, 0.0, (-0.2, 16.5, 0.2, 16.5))
+    layout.check((agent, walls))
+    points, ok = jax.jit(jax.vmap(lambda key: layout.sample(key, (agent, walls))))(
+        jax.random.split(jax.random.key(0), 500)
+    )
+    assert ok.all()
+    np.testing.assert_array_equal(points[:, 1:], np.broadcast_to([[0.5, 0.0], [-0.5, 3.0]], (500, 2, 2)))
+    np.testing.assert_array_equal(points[:, 0, 1], 16.5)
+    assert kstest(np.asarray(points[:, 0, 0]), "uniform", (-0.2, 0.4)).pvalue > 1e-4
 
 
 def test_impossible_layout_is_flagged(monkeypatch):

@@ -8,21 +8,25 @@ import numpy as np
 import pytest
 
 from envs_mjx import parity, registry
+from envs_mjx.parity import navigation, states
 
-POSE = ["agent position", "agent rotation", "agent velocity", "vase position"]
+POSE = ["agent position", "agent rotation", "agent velocity"]
 SENSORS = [f"obs {name}" for name in ("accelerometer", "velocimeter", "gyro", "magnetometer")]
 LIDARS = ["obs goal_lidar", "obs hazards_lidar", "obs vases_lidar"]
 COSTS = ["cost_hazards", "cost_vases_contact", "cost_vases_velocity"]
 TOTAL = "cost (indicator of the sum)"
+ENDING = "terminated, truncated"
+VASES = ["vases position"]
+END = [TOTAL, "terminated, truncated"]
 LINES = {
-    level: [*POSE, *SENSORS, *LIDARS[:lidars], "reward", "goal_met", *COSTS[:costs], TOTAL, "terminated, truncated"]
-    for level, lidars, costs in ((0, 1, 0), (1, 3, 1), (2, 3, 3))
+    level: [*POSE, *vases, *SENSORS, *LIDARS[:lidars], "reward", "goal_met", *COSTS[:costs], *END]
+    for level, lidars, costs, vases in ((0, 1, 0, []), (1, 3, 1, VASES), (2, 3, 3, VASES))
 }
 
 
 def verdicts(printed):
     """Lines of each recording: name, error, tolerance and verdict."""
-    pattern = re.compile(r"  (.{34}) +(\d\.\d\de[+-]\d\d) +(\de[+-]\d\d) (ok|FAILED)")
+    pattern = re.compile(r"  (.{38}) +(\d\.\d\de[+-]\d\d) +(\de[+-]\d\d) (ok|FAILED)")
     out = []
     for line in printed.splitlines():
         if line.endswith(".npz"):
@@ -54,7 +58,7 @@ def test_mjx_agrees_with_the_recordings(mjx_replay):
     for level, lines in zip((0, 2), verdicts(printed), strict=True):
         assert f"\nSafetyPointGoal{level}-v0.npz\n" in printed
         check_report(lines, level, "mjx")
-    assert re.search(r"one-step qpos \(mjx\), box contact +\d\.\d\de-\d\d +\d+ steps; median \d.*, 99 % \d", printed)
+    assert re.search(r"one-step qpos \(mjx\), contact +\d\.\d\de-\d\d +\d+ steps; median \d.*, 99 % \d", printed)
 
 
 def test_mujoco_agrees_with_the_recordings(golden, capsys):
@@ -62,7 +66,7 @@ def test_mujoco_agrees_with_the_recordings(golden, capsys):
     printed = capsys.readouterr().out
     check_report(*verdicts(printed), 1, "mujoco")
     assert printed.endswith("1 of 1 recordings agree\n")
-    assert re.search(r"one-step qpos \(mujoco\), box contact .* steps; median", printed)
+    assert re.search(r"one-step qpos \(mujoco\), contact .* steps; median", printed)
 
 
 # --- recordings that disagree
@@ -111,7 +115,7 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_one_wrong_entry_among_thousands_is_found(altered, capsys, monkeypatch, name):
-    monkeypatch.setattr(parity, "check_physics", lambda data, nav: [])  # compiles longest, and sees none of this
+    monkeypatch.setattr(navigation, "check_physics", lambda *args: [])  # compiles longest, and sees none of this
     assert parity.main([altered(**WRONG[name])]) == 1
     printed = capsys.readouterr()
     assert failed(printed.out) == [[name]]
@@ -120,7 +124,7 @@ def test_one_wrong_entry_among_thousands_is_found(altered, capsys, monkeypatch, 
 
 
 def test_one_wrong_recording_is_enough(altered, golden, capsys, monkeypatch):
-    monkeypatch.setattr(parity, "check_physics", lambda data, nav: [])
+    monkeypatch.setattr(navigation, "check_physics", lambda *args: [])
     assert parity.main([altered(**WRONG["reward"]), str(golden / "SafetyPointGoal0-v0.npz")]) == 1
     printed = capsys.readouterr().out
     assert failed(printed) == [["reward"], []]
@@ -130,13 +134,15 @@ def test_one_wrong_recording_is_enough(altered, golden, capsys, monkeypatch):
 def test_one_wrong_step_of_the_physics_is_found(recording):
     data = recording(0)
     data["state_qpos"][-1, 1] += 1.1e-4
-    (check,) = parity.check_physics(data, registry.navigation("SafetyPointGoal0-v0", "mujoco"))
+    nav = registry.navigation("SafetyPointGoal0-v0", "mujoco")
+    check, *_ = navigation.check_physics(data, nav, states.recorded_states(data, nav))
     assert (check.name, check.tolerance, check.passed) == ("one-step qpos (mujoco)", 1e-4, False)
     assert check.error == pytest.approx(1.1e-4, rel=0.1)
 
 
 def check_costs(data, level):
-    checks = parity.check_reward_and_cost(data, registry.navigation(f"SafetyPointGoal{level}-v0", "mujoco"))
+    nav = registry.navigation(f"SafetyPointGoal{level}-v0", "mujoco")
+    checks = navigation.check_reward_and_cost(data, nav, states.recorded_states(data, nav))
     return [check.name for check in checks if not check.passed]
 
 
@@ -165,7 +171,7 @@ def test_a_cost_at_its_edge_is_forgiven_and_nothing_else(recording, monkeypatch)
     data["step_cost_terms"][row, hazard] = 1 - data["step_cost_terms"][row, hazard]
     data["step_cost"][row] = 1 - data["step_cost"][row]
     assert check_costs(data, 1) == ["cost_hazards", TOTAL]
-    monkeypatch.setattr(parity, "EDGE", 1.1 * depth[row])
+    monkeypatch.setattr(navigation, "EDGE", 1.1 * depth[row])
     assert check_costs(data, 1) == []
 
 

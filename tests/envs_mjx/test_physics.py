@@ -8,32 +8,33 @@ import mujoco
 import numpy as np
 import pytest
 
-from envs_mjx import physics, scene
+from envs_mjx import objects, physics, scene
 from envs_mjx.agents import POINT
-from envs_mjx.physics import SUBSTEPS, PhysicsState
-from envs_mjx.tasks.goal import VASE
+from envs_mjx.physics import SUBSTEPS, PhysicsState, host_engine
 
 VASES, NQ, NV = 10, POINT.nq, POINT.nv
+VASE = objects.vases(VASES, 2.0)
 
 
 def touching(bodies, action):
-    return physics.touches_within_step(POINT, VASE, VASES, bodies, np.asarray(action))
+    return physics.touches_within_step(POINT, (VASE,), bodies, np.asarray(action))
 
 
 # --- model
 
 
-@pytest.mark.parametrize("corner_points", [False, True])
-def test_model_has_the_constants_of_the_original(golden, corner_points):
+@pytest.mark.parametrize("for_mjx", [False, True])
+def test_model_has_the_constants_of_the_original(golden, for_mjx):
     original = json.loads((golden / "model_point_vase.json").read_text())
-    model = scene.build(POINT, VASE, 2, corner_points)
+    model = scene.build(POINT, ((VASE, 2),), for_mjx)
     assert POINT.timestep == original["opt"]["timestep"]
-    for name in ("timestep", "iterations", "tolerance", "impratio", "gravity"):
+    for name in ("timestep", "iterations", "impratio", "gravity"):
         np.testing.assert_allclose(getattr(model.opt, name), original["opt"][name], err_msg=name)
+    assert model.opt.tolerance <= original["opt"]["tolerance"]
     kinds = (mujoco.mjtIntegrator.mjINT_EULER, mujoco.mjtSolver.mjSOL_NEWTON, mujoco.mjtCone.mjCONE_PYRAMIDAL)
     assert (model.opt.integrator, model.opt.solver, model.opt.cone) == kinds
 
-    own = {"agent": model.body("agent"), "vase0": model.body("box1")}
+    own = {"agent": model.body("agent"), "vase0": model.body("vases_1")}
     for body in original["bodies"]:
         for name in ("mass", "inertia", "ipos"):
             ours = getattr(own[body["name"]], name)
@@ -50,30 +51,70 @@ def test_model_has_the_constants_of_the_original(golden, corner_points):
     np.testing.assert_array_equal(model.actuator_biasprm[1, :3], original["actuators"][1]["biasprm"])
 
 
-@pytest.mark.parametrize("corner_points", [False, True])
-def test_contacts_have_the_constants_of_the_original(golden, corner_points):
-    """Of two geoms in contact the larger friction and dimension count. The robot does not touch the floor."""
-    names = {"floor": "floor", "agent": "agent", "pointarrow": "arrow", "vase0": "box"}
-    recorded = {names[g["name"]]: g for g in json.loads((golden / "model_point_vase.json").read_text())["geoms"]}
-    model = scene.build(POINT, VASE, 2, corner_points)
-    for name, geom in recorded.items():
-        own = model.geom("box0" if name == "box" else name)
+def kind_of(geom):
+    return "vase" if geom.startswith("vases") else geom
+
+
+@pytest.fixture
+def recorded_geoms(golden):
+    names = {"floor": "floor", "agent": "ball", "pointarrow": "arrow", "vase0": "vase"}
+    return {names[g["name"]]: g for g in json.loads((golden / "model_point_vase.json").read_text())["geoms"]}
+
+
+@pytest.mark.parametrize("for_mjx", [False, True])
+def test_geoms_have_the_form_of_the_original(recorded_geoms, for_mjx):
+    model = scene.build(POINT, ((VASE, 2),), for_mjx)
+    for name, geom in recorded_geoms.items():
+        own = model.geom("vases_0_0" if name == "vase" else name)
         if name != "floor":
             np.testing.assert_array_equal(own.size[: np.count_nonzero(geom["size"])], [s for s in geom["size"] if s])
             np.testing.assert_array_equal(own.pos, geom["pos"])
-    seen = set()
+
+
+def larger(recorded, kinds):
+    """Of two geoms in contact the larger friction and dimension count."""
+    one, other = (recorded[kind] for kind in kinds)
+    slide, spin, roll = np.maximum(one["friction"], other["friction"])
+    return [slide, slide, spin, roll, roll], max(one["condim"], other["condim"]), one["solref"], one["solimp"]
+
+
+def test_listed_pairs_have_the_constants_of_the_original(recorded_geoms):
+    """For MJX. The robot's floor, which carries nothing, is left out."""
+    model, seen = scene.build(POINT, ((VASE, 2),), for_mjx=True), set()
     for i in range(model.npair):
-        ends = [model.geom(int(geom)).name for geom in (model.pair_geom1[i], model.pair_geom2[i])]
-        kinds = ["box" if end.startswith("box") else end for end in ends]
+        kinds = [kind_of(model.geom(int(geom)).name) for geom in (model.pair_geom1[i], model.pair_geom2[i])]
         seen.add(frozenset(kinds))
-        one, other = (recorded[kind] for kind in kinds)
-        slide, spin, roll = np.maximum(one["friction"], other["friction"])
-        np.testing.assert_array_equal(model.pair_friction[i], [slide, slide, spin, roll, roll])
-        assert model.pair_dim[i] == max(one["condim"], other["condim"])
-        np.testing.assert_array_equal(model.pair_solref[i], one["solref"])
-        np.testing.assert_array_equal(model.pair_solimp[i], one["solimp"])
+        friction, condim, solref, solimp = larger(recorded_geoms, kinds)
+        np.testing.assert_array_equal(model.pair_friction[i], friction)
+        assert model.pair_dim[i] == condim
+        np.testing.assert_array_equal(model.pair_solref[i], solref)
+        np.testing.assert_array_equal(model.pair_solimp[i], solimp)
         assert (model.pair_margin[i], model.pair_gap[i]) == (0, 0)
-    assert seen == {frozenset(p) for p in (("floor", "box"), ("agent", "box"), ("arrow", "box"), ("box",))}
+    assert seen == {frozenset(p) for p in (("floor", "vase"), ("ball", "vase"), ("arrow", "vase"), ("vase",))}
+    assert not model.geom_contype.any()
+    assert not model.geom_conaffinity.any()
+
+
+def test_contacts_have_the_constants_of_the_original(recorded_geoms):
+    """In C: ball and arrow in one vase, that one in another. The floor is touched by the ball too, but carries
+    nothing."""
+    model, seen = scene.build(POINT, ((VASE, 2),)), set()
+    data = mujoco.MjData(model)
+    data.qpos[:] = [0, 0, 0, *(0.17, 0.06, VASE.height, 1, 0, 0, 0), *(0.365, 0.06, VASE.height, 1, 0, 0, 0)]
+    mujoco.mj_forward(model, data)
+    for contact in data.contact:
+        kinds = [kind_of(model.geom(int(geom)).name) for geom in contact.geom]
+        seen.add(frozenset(kinds))
+        friction, condim, solref, solimp = larger(recorded_geoms, kinds)
+        np.testing.assert_array_equal(contact.friction, friction)
+        assert contact.dim == condim
+        np.testing.assert_array_equal(contact.solref, solref)
+        np.testing.assert_array_equal(contact.solimp, solimp)
+        assert contact.includemargin == 0
+        if set(kinds) == {"floor", "ball"}:
+            assert (contact.dist, contact.efc_address) == (0, -1)
+    pairs = (("floor", "vase"), ("ball", "vase"), ("arrow", "vase"), ("vase",), ("floor", "ball"))
+    assert seen == {frozenset(p) for p in pairs}
 
 
 # --- engines
@@ -143,9 +184,9 @@ def test_mjx_pauses_the_moving_box_that_has_no_slot(mjx_replay):
 def test_vases_far_away_rest_and_cost_nothing(goal2, monkeypatch):
     """Nothing moves, nothing costs, and the contact solver is not called."""
     calls = []
-    original = physics._HostStepper._step_group
+    original = host_engine.HostStepper._advance
     monkeypatch.setattr(
-        physics._HostStepper, "_step_group", lambda self, *args: (calls.append(len(args[3])), original(self, *args))[1]
+        host_engine.HostStepper, "_advance", lambda self, *args: (calls.append(len(args[5])), original(self, *args))[1]
     )
     draft = goal2.draft()
     draft.robot[:, :2] += 50
@@ -190,9 +231,9 @@ def test_freezing_what_cannot_be_touched_changes_nothing(goal2):
     to 1e-2 within 50 steps of random actions). A vase asleep does not sink the last micrometre into the floor.
     """
     steps, watched = 60, 24
-    model = scene.build(POINT, VASE, VASES)
+    model = scene.build(POINT, ((VASE, VASES),))
     data, state, rng = mujoco.MjData(model), scenes(goal2), np.random.default_rng(1)
-    floor = model.geom("floor").id
+    floor, robot = model.geom("floor").id, [model.geom(name).id for name in ("ball", "arrow")]
     robot_error, vase_error, robot_contacts, vase_contacts, asleep = [], [], 0, 0, 0
     action = np.zeros((goal2.size, 2), np.float32)
     for i in range(steps):
@@ -210,7 +251,7 @@ def test_freezing_what_cannot_be_touched_changes_nothing(goal2):
             robot_error.append(error[:NQ].max())
             vase_error.append(error[NQ:].max())
             pair = data.contact.geom[(data.contact.geom != floor).all(axis=1)]
-            on_robot = np.isin(pair, [model.geom(shape.name).id for shape in POINT.shapes]).any(axis=1)
+            on_robot = np.isin(pair, robot).any(axis=1)
             robot_contacts += on_robot.any()
             vase_contacts += (~on_robot).any()
             asleep += (after.qvel[lane, NV:].reshape(VASES, 6) == 0).all(axis=1).sum()
@@ -275,8 +316,10 @@ def test_touches_within_a_step():
     boxes[5, 0, 0], qvel[5, 0] = 0.26, -1.5  # leaves
     boxes[6, 1, 0], expected[6] = 5.199, True  # two vases
     boxes[7, 0, 0], qvel[7, 0], ctrl[7, 0], expected[7] = 0.25 + 3e-4, 0.0, 1.0, True  # reached by thrust alone
-    bodies = PhysicsState(qpos, qvel, np.zeros((8, NV)), np.zeros_like(qvel))
-    np.testing.assert_array_equal(physics.touches_within_step(POINT, VASE, 2, bodies, ctrl), expected)
+    home = np.broadcast_to(boxes[:1], boxes.shape)
+    bodies = PhysicsState(qpos, qvel, np.zeros((8, NV)), np.zeros_like(qvel), np.zeros((8, 0)), home, np.zeros(8, int))
+    two = (objects.vases(2, 2.0),)
+    np.testing.assert_array_equal(physics.touches_within_step(POINT, two, bodies, ctrl), expected)
 
 
 def test_recorded_contacts_are_touches(recording, both):

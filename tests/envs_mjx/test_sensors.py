@@ -2,10 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from envs_mjx.agents.base import free_motion
 from envs_mjx.geometry import rotation_z
 from envs_mjx.sensors import BodyMotion, proprioception, pseudo_lidar
 
@@ -103,7 +105,8 @@ def test_lidar_of_nothing_and_of_what_is_too_far_is_zero():
 
 
 def motion(**kwargs):
-    rest = dict(pos=jnp.zeros(3), mat=jnp.eye(3), velocity=jnp.zeros(3), spin=jnp.zeros(3), acceleration=jnp.zeros(3))
+    vectors = ("pos", "velocity", "spin", "acceleration", "spin_rate")
+    rest = dict(mat=jnp.eye(3), **{name: jnp.zeros(3) for name in vectors})
     return BodyMotion(**(rest | {name: jnp.asarray(value, jnp.float32) for name, value in kwargs.items()}))
 
 
@@ -123,3 +126,26 @@ def test_proprioception_is_in_the_frame_of_the_body():
         *rotation.inv().apply([0, -0.5, 0]),
     ]
     np.testing.assert_allclose(out, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("site", [(0.0, 0.0, 0.0), (0.02, 0.0, 0.0), (0.3, -0.2, 0.1)])
+def test_proprioception_is_what_sensors_of_mujoco_read(site):
+    """A tumbling body with the four sensors at a site away from its origin; every body of a robot moves like that."""
+    spec = mujoco.MjSpec()
+    spec.option.magnetic = [0, -0.5, 0]
+    body = spec.worldbody.add_body(name="body")
+    body.add_freejoint()
+    body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.1, 0.2, 0.3], pos=[0.05, 0.02, -0.1])
+    body.add_site(name="site", pos=site)
+    for kind in ("ACCELEROMETER", "VELOCIMETER", "GYRO", "MAGNETOMETER"):
+        sensor = getattr(mujoco.mjtSensor, f"mjSENS_{kind}")
+        spec.add_sensor(type=sensor, objtype=mujoco.mjtObj.mjOBJ_SITE, objname="site", name=kind)
+    model, rng = spec.compile(), np.random.default_rng(0)
+    data = mujoco.MjData(model)
+    for quat in Rotation.random(20, rng=rng).as_quat(scalar_first=True):
+        data.qpos, data.qvel = [*rng.normal(size=3), *quat], 2 * rng.normal(size=6)
+        data.xfrc_applied[1] = 100 * rng.normal(size=6)
+        mujoco.mj_forward(model, data)
+        coordinates = (jnp.asarray(x, jnp.float32) for x in (data.qpos, data.qvel, data.qacc))
+        out = proprioception(free_motion(*coordinates), site)
+        np.testing.assert_allclose(out, data.sensordata, rtol=2e-5, atol=2e-5)

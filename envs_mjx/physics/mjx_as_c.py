@@ -1,22 +1,36 @@
-"""How capsules and cylinders meet the floor in MJX: as in MuJoCo's C engine.
+"""MJX made to compute what MuJoCo's C engine computes, where it matters for robots on a floor.
 
-MJX's own functions differ from C in two ways that show in every step of a robot that walks or rolls. A capsule's contact
-frame follows its axis in C, but in MJX only while the axis is less than 60 degrees from the floor; friction pyramids are
-not round, so a foot that stands steeply slides otherwise (1e-3 rad per control step of Ant and Doggo). And a cylinder has
-up to four contacts in C (the lowest point of either rim, and two more of the lower rim), of which MJX drops one.
+MJX 3.17 differs in three ways that show in every step of a robot that walks or rolls:
 
-Geometry: the documentation of MuJoCo, "Computation, Contact"; checked against its C engine in the tests.
+* A capsule's contact frame follows its axis in C, but in MJX only while the axis is less than 60 degrees from the
+floor.
+  Friction pyramids are not round, so a foot that stands steeply slides otherwise (1e-3 rad per control step of Ant).
+* A cylinder has up to four contacts in C (the lowest point of either rim, and two more of the lower rim); MJX drops
+one.
+* Its solver accepts a step only if the cost falls, and in float32 the cost, which is dominated by the heavy joints,
+  cannot resolve what the light feet still gain. `refined` adds a Newton step that is judged by its gradient.
+
+Geometry: the documentation of MuJoCo, "Computation, Contact"; checked against its C engine in the tests. All of this
+reaches into MJX's private modules, which is one reason why its version is pinned.
 """
 
 import contextlib
+import io
+import warnings
 from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
-from mujoco.mjx._src import collision_driver
-from mujoco.mjx._src.types import GeomType
+
+with contextlib.redirect_stdout(io.StringIO()):  # it prints that Warp, which is optional, is missing
+    from mujoco import mjx
+    from mujoco.mjx._src import collision_driver, solver
+    from mujoco.mjx._src.types import GeomType
+
+__all__ = ["as_c", "mjx"]
 
 TINY = 1e-12
+REFINEMENTS = 3
 
 
 def _contact(normal, tangent, distance, lowest):
@@ -78,13 +92,39 @@ _FUNCTIONS = {
 }
 
 
+_solve = solver.solve
+
+
+def refined(model, data):
+    """MJX's solution of the contact problem after a further Newton step, where that lowers the gradient.
+
+    The gradient is measured in the norm of the inverse Hessian, in which a Newton step of a quadratic ends at zero.
+    """
+
+    def refine(_, data):
+        old = solver.Context.create(model, data)
+        new = solver.Context.create(model, data.replace(qacc=data.qacc + old.search))
+        better = jnp.dot(new.grad, new.Mgrad) < jnp.dot(old.grad, old.Mgrad)
+        qacc, force, forces = (
+            jnp.where(better, getattr(new, name), getattr(old, name))
+            for name in ("qacc", "qfrc_constraint", "efc_force")
+        )
+        return data.tree_replace({"qacc": qacc, "qfrc_constraint": force, "_impl.efc_force": forces})
+
+    return jax.lax.fori_loop(0, REFINEMENTS, refine, _solve(model, data))
+
+
 @contextlib.contextmanager
-def colliders() -> Iterator[None]:
-    """While models are put on the device or functions traced inside, MJX collides with the functions of this file."""
+def as_c() -> Iterator[None]:
+    """Models put on the device, and functions traced, inside behave as this file says."""
     table = collision_driver._COLLISION_FUNC
     own = {kinds: table[kinds] for kinds in _FUNCTIONS}
     table.update(_FUNCTIONS)
+    solver.solve = refined
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*coplanar face.*")  # the racecar's chassis has a flat bottom
+            yield
     finally:
         table.update(own)
+        solver.solve = _solve
