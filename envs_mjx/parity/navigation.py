@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array
 
 from envs_mjx import physics
-from envs_mjx.collision import Convex, distance
+from envs_mjx.collision import Convex, distance, tolerance
 from envs_mjx.geometry import quat_to_mat
 from envs_mjx.navigation import Navigation
 from envs_mjx.parity.recording import Check, CorruptRecordingError, Data, Spread
@@ -162,19 +162,24 @@ def _edge_distance(nav: Navigation, name: str, body, world, wrong: np.ndarray) -
 
 
 def _gap(nav: Navigation, name: str, body) -> Array:
-    """Least distance (m) between robot and the objects of a group; 0 where any touch."""
+    """Least distance (m) between robot and the objects of a group; pairs that touch deeper than `EDGE` are left out."""
     group = next(group for group in nav.physics.bodies.groups if group.name == name)
     assert nav.shapes is not None
     pos, mat = nav.shapes.poses(body.qpos[: nav.agent.nq])
+    poses = nav._poses(body)[nav.physics.bodies.slice(name)]
 
     def nearest(part, g, shape):
+        whole = Convex(part.kind, part.size)
+        slack = EDGE + tolerance(shape, whole)
+        shrunk = Convex(part.kind, tuple(size - slack for size in part.size))
+
         def one(pose):
             axes = quat_to_mat(pose[3:])
-            return distance(
-                shape, pos[g], mat[g], Convex(part.kind, part.size), pose[:3] + axes @ jnp.array(part.pos), axes
-            )
+            centre = pose[:3] + axes @ jnp.array(part.pos)
+            gap, inner = (distance(shape, pos[g], mat[g], convex, centre, axes) for convex in (whole, shrunk))
+            return jnp.where(inner > 0, gap, jnp.inf)
 
-        return jax.vmap(one)(nav._poses(body)[nav.physics.bodies.slice(name)]).min()
+        return jax.vmap(one)(poses).min()
 
     return jnp.stack([nearest(part, *pair) for part in group.shapes for pair in enumerate(nav.shapes.shapes)]).min()
 

@@ -22,7 +22,8 @@ class Config:
         peer_python: interpreter that has safety-gymnasium==1.0.0.
         tasks: environments.
         train: settings common to all policies; environment, steps and name are filled in.
-        episodes: evaluated in each simulator.
+        episodes: evaluated here.
+        peer_episodes: evaluated in the peer, which takes a second or more for each.
         seed: of the evaluation; the peer's episode i is reset with seed + i.
         processes: of the peer.
         out: where runs, policies, `result.json` and `table.md` go.
@@ -35,7 +36,8 @@ class Config:
         Task("SafetyHalfCheetahVelocity-v1", 5_000_000),
     )
     train: TrainConfig = dataclasses.field(default_factory=lambda: TrainConfig(video=False))
-    episodes: int = 100
+    episodes: int = 1000
+    peer_episodes: int = 200
     seed: int = 1000
     processes: int = 2
     out: Path = Path("runs/sim_to_sim")

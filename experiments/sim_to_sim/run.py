@@ -61,9 +61,9 @@ def _ours(folder: Path, config: Config) -> Episodes:
 
 def _peer(folder: Path, config: Config) -> Episodes:
     """The episodes in the peer, those played that have not been."""
-    path, seeds = folder / "peer.jsonl", range(config.seed, config.seed + config.episodes)
+    path, seeds = folder / "peer.jsonl", range(config.seed, config.seed + config.peer_episodes)
     if not set(seeds) <= peer.read(path).keys():
-        print(f"\n=== {config.episodes} episodes under {config.peer_python}: {path}", flush=True)
+        print(f"\n=== {config.peer_episodes} episodes under {config.peer_python}: {path}", flush=True)
         _play(folder, path, config)
     rows = peer.read(path)
     return {name: [rows[seed][name] for seed in seeds] for name in ("return", "cost")}
@@ -74,7 +74,7 @@ def _play(folder: Path, path: Path, config: Config) -> None:
     _, state = runs.restore(folder, train)
     numpy_policy.save(folder / "policy.npz", export(state, train.learner.normalise_obs))
     command = [config.peer_python, peer.__file__, train.env, str(folder / "policy.npz"), str(path)]
-    options = {"episodes": config.episodes, "seed": config.seed, "processes": config.processes}
+    options = {"episodes": config.peer_episodes, "seed": config.seed, "processes": config.processes}
     command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -89,7 +89,10 @@ def _write(config: Config, outcomes: dict[str, dict[str, Episodes]]) -> None:
         env: {name: compare(sides["ours"][name], sides["peer"][name]) for name in ("return", "cost")}
         for env, sides in outcomes.items()
     }
-    title = f"{config.train.algorithm}, {config.episodes} episodes in each simulator, mean ± half of the 95 % interval"
+    title = (
+        f"{config.train.algorithm}, {config.episodes} episodes here and {config.peer_episodes} in the peer, "
+        "mean ± half of the 95 % interval"
+    )
     lines = f"{title}\n\n{table(compared)}"
     (config.out / "table.md").write_text(lines + "\n")
     result = {
