@@ -70,13 +70,13 @@ Observations, rewards, costs and endings are recomputed from the recorded states
 """
 
 
-def _table(rows: dict[tuple[str, str], list[Check | Spread]], header: str) -> str:
+def _table(rows: list[tuple[str, str, list[Check | Spread]]], header: str) -> str:
     """One-step errors of all recordings and engines, in Markdown."""
     lines = [
         "| recording | engine | steps | n | median | 99 % | max | all checks |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for (name, engine), results in rows.items():
+    for name, engine, results in rows:
         failed = [r.name for r in results if isinstance(r, Check) and not r.passed]
         verdict = f"failed: {'; '.join(failed)}" if failed else "ok"
         for spread in (r for r in results if isinstance(r, Spread) and r.name.startswith("one-step qpos")):
@@ -95,17 +95,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--table", type=Path, help="also write the one-step errors to this Markdown file")
     args = parser.parse_args(argv)
     print(f"  {'largest absolute error of':38s} {'':>10s} {'allowed':>8s}")
-    rows = {}
+    rows = []  # two recordings may have one name
     try:
         for path in args.files:
             for engine in args.engine:
                 results = replay(path, engine)
-                rows[path.stem, engine] = results
+                rows.append((path.stem, engine, results))
                 _report(path, results)
     except ValueError as error:
         print(f"parity: {error}", file=sys.stderr)
         return 2
-    passed = [all(r.passed for r in results if isinstance(r, Check)) for results in rows.values()]
+    passed = [all(r.passed for r in results if isinstance(r, Check)) for *_, results in rows]
     if args.table:
         command = dict(files=" ".join(map(str, args.files)), engines=" ".join(args.engine), table=args.table)
         args.table.write_text(_table(rows, HEADER.format(**command)))

@@ -24,9 +24,9 @@ class Config:
     python: str = "python3.11"
     algorithm: str = "PPOLag"
     env: str = "SafetyPointGoal1-v0"
-    num_envs: int = 20
+    num_envs: int = 10
     epochs: int = 2
-    steps_per_epoch: int = 20_000
+    steps_per_epoch: int = 10_000
     threads: int = 1
     seed: int = 0
     worlds: tuple = ("original", "ours")

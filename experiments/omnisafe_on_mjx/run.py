@@ -11,6 +11,7 @@ import argparse
 import csv
 import dataclasses
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -42,7 +43,7 @@ def main(config: Config) -> None:
 
 
 def train(config: Config, kind: str) -> dict[str, Any]:
-    """One training by OmniSafe: seconds to build the agent, and its record of every epoch.
+    """One training by OmniSafe: seconds to build the agent, the machine's load, and the record of every epoch.
 
     Args:
         config: the experiment.
@@ -67,7 +68,7 @@ def train(config: Config, kind: str) -> dict[str, Any]:
     agent.learn()
     with (Path(agent.agent.logger.log_dir) / "progress.csv").open() as file:
         epochs = [{name: float(row[column]) for name, column in COLUMNS.items()} for row in csv.DictReader(file)]
-    return {"build_s": built, "epochs": epochs}
+    return {"build_s": built, "load": os.getloadavg()[0], "epochs": epochs}
 
 
 def table(config: Config, results: dict[str, Any]) -> str:
@@ -76,14 +77,15 @@ def table(config: Config, results: dict[str, Any]) -> str:
         f"OmniSafe {omnisafe.__version__} {config.algorithm}, {config.env}, {config.num_envs} environments, "
         f"{config.epochs} epochs of {config.steps_per_epoch:,} steps",
         "",
-        "| worlds | build s | rollout steps/s | update s per epoch | training steps/s | return | cost |",
-        "|---|---|---|---|---|---|---|",
+        "| worlds | build s | rollout steps/s | update s per epoch | training steps/s | return | cost | load |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for kind, result in results.items():
         epochs, steps = result["epochs"], config.steps_per_epoch
         rollout, update = (sum(e[name] for e in epochs) / len(epochs) for name in ("rollout_s", "update_s"))
         cells = [kind, f"{result['build_s']:.1f}", f"{steps / rollout:,.0f}", f"{update:.1f}"]
         cells += [f"{steps / (rollout + update):,.0f}", f"{epochs[-1]['return']:.2f}", f"{epochs[-1]['cost']:.1f}"]
+        cells.append(f"{result['load']:.1f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -34,15 +34,15 @@ def step_dtype(num_envs: int, obs_size: int) -> np.dtype:
         num_envs: ``B``.
         obs_size: ``O``.
     """
-    wide = (num_envs, obs_size)
+    wide, one = (num_envs, obs_size), (num_envs,)
     return np.dtype(
         [
             ("obs", "<f4", wide),
             ("final_obs", "<f4", wide),
-            ("reward", "<f4", num_envs),
-            ("cost", "<f4", num_envs),
-            ("terminated", "?", num_envs),
-            ("truncated", "?", num_envs),
+            ("reward", "<f4", one),
+            ("cost", "<f4", one),
+            ("terminated", "?", one),
+            ("truncated", "?", one),
         ]
     )
 

@@ -69,6 +69,15 @@ def test_mujoco_agrees_with_the_recordings(golden, capsys):
     assert re.search(r"one-step qpos \(mujoco\), contact .* steps; median", printed)
 
 
+def test_table_has_a_row_for_each_recording_engine_and_kind_of_step(golden, tmp_path):
+    """Also where two recordings have one name."""
+    file, table = str(golden / "SafetyPointGoal0-v0.npz"), tmp_path / "table.md"
+    assert parity.main([file, file, "--engine", "mujoco", "--table", str(table)]) == 0
+    rows = [line for line in table.read_text().splitlines() if line.startswith("| SafetyPointGoal0-v0 | mujoco |")]
+    assert len(rows) == 2
+    assert all(re.search(r"\| floor \| \d+ \| \S+ \| \S+ \| \S+ \| ok \|$", row) for row in rows)
+
+
 # --- recordings that disagree
 
 

@@ -20,13 +20,13 @@ def make():
         return (action > 0.2).astype(np.float32)
 
     env = probe("Wire", lambda o, a: a[0] + o[0], cost, horizon=3, draw=lambda key: jax.random.normal(key, (1,)))
-    return lambda: VectorEnvironment(env, LANES)
+    return lambda lanes: VectorEnvironment(env, lanes)
 
 
-@pytest.fixture
-def remote(bridge, make):
+@pytest.fixture(params=[LANES, 1])
+def remote(bridge, make, request):
     ours, theirs = socket.socketpair()
-    thread = threading.Thread(target=bridge.server.serve, args=(theirs, make()))
+    thread = threading.Thread(target=bridge.server.serve, args=(theirs, make(request.param)))
     thread.start()
     worlds = bridge.wire.RemoteWorlds(ours)
     yield worlds
@@ -37,13 +37,14 @@ def remote(bridge, make):
 
 
 def test_remote_worlds_are_the_worlds(remote, make):
-    direct, random = make(), np.random.default_rng(0)
-    assert (remote.num_envs, remote.obs_size, remote.horizon) == (LANES, 2, 3)
+    lanes = remote.num_envs
+    direct, random = make(lanes), np.random.default_rng(0)
+    assert (remote.obs_size, remote.horizon) == (2, 3)
     np.testing.assert_array_equal(remote.action_low, direct.single_action_space.low)
     np.testing.assert_array_equal(remote.reset(SEED), direct.reset(seed=SEED)[0])
     ended = 0
     for _ in range(STEPS):
-        action = random.uniform(-1, 1, (LANES, 1)).astype(np.float32)
+        action = random.uniform(-1, 1, (lanes, 1)).astype(np.float32)
         after, (obs, reward, terminated, truncated, info) = remote.step(action), direct.step(action)
         expected = {"obs": obs, "reward": reward, "cost": info["cost"], "terminated": terminated}
         for name, value in (expected | {"truncated": truncated}).items():
@@ -59,9 +60,9 @@ def test_remote_worlds_are_the_worlds(remote, make):
 def test_mistakes_come_back_as_sentences_and_the_worlds_go_on(bridge, remote):
     first = remote.reset(SEED)
     with pytest.raises(bridge.wire.WorldsError, match="finite"):
-        remote.step(np.full((LANES, 1), np.nan, np.float32))
+        remote.step(np.full((remote.num_envs, 1), np.nan, np.float32))
     with pytest.raises(bridge.wire.WorldsError, match="shape"):
-        remote.step(np.zeros((LANES, 2), np.float32))
+        remote.step(np.zeros((remote.num_envs, 2), np.float32))
     with pytest.raises(bridge.wire.WorldsError, match="seed"):
         remote.reset(2**40)
     np.testing.assert_array_equal(remote.reset(SEED), first)
