@@ -34,7 +34,7 @@ def step_dtype(num_envs: int, obs_size: int) -> np.dtype:
         num_envs: ``B``.
         obs_size: ``O``.
     """
-    wide, one = (num_envs, obs_size), (num_envs,)
+    wide, one = (num_envs, obs_size), (num_envs,)  # not num_envs: NumPy 1.x takes 1 for a scalar
     return np.dtype(
         [
             ("obs", "<f4", wide),

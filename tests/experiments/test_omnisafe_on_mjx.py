@@ -48,7 +48,7 @@ def test_remote_worlds_are_the_worlds(remote, make):
         after, (obs, reward, terminated, truncated, info) = remote.step(action), direct.step(action)
         expected = {"obs": obs, "reward": reward, "cost": info["cost"], "terminated": terminated}
         for name, value in (expected | {"truncated": truncated}).items():
-            np.testing.assert_array_equal(after[name], value, err_msg=name)
+            np.testing.assert_array_equal(after[name], value, err_msg=name, strict=True)
         if terminated.any():
             ended += 1
             np.testing.assert_array_equal(after["final_obs"], np.stack(list(info["final_obs"])))
