@@ -88,14 +88,27 @@ class Navigation:
         layout.check(self.placements)
 
     def check(self) -> None:
-        """Traces one episode step, without compiling anything, and refuses a task whose parts do not fit.
+        """Draws a layout and traces one step, and refuses a task whose parts do not fit.
 
         Raises:
-            ValueError: rewards, costs or memory have another shape than they must.
+            ValueError: no layout is found, a function of the task fails, or rewards, costs or memory have another shape
+                than they must.
         """
-        state, _ = jax.eval_shape(self.reset, jax.random.key(0))
+        draw = jax.jit(jax.vmap(lambda key: layout.sample(key, self.placements)))
+        if not draw(jax.random.split(jax.random.key(0), 4))[1].any():
+            raise ValueError(
+                f"{self.spec.id}: the objects cannot fit: {layout.RESTARTS} random layouts all failed; use fewer "
+                "objects, smaller keepouts or a larger area."
+            )
         action = jax.ShapeDtypeStruct((self.spec.action_size,), jnp.float32)
-        after, out = jax.eval_shape(self.step, state, action)
+        try:
+            state, _ = jax.eval_shape(self.reset, jax.random.key(0))
+            after, out = jax.eval_shape(self.step, state, action)
+        except Exception as error:
+            raise ValueError(
+                f"{self.spec.id}: a function of the task {self.task.name} fails with {type(error).__name__} "
+                f"({str(error).splitlines()[0]}); correct its reward, costs, remember or new_goal."
+            ) from error
         if out.reward.shape != () or out.cost.shape != (len(self.task.cost_names),):
             raise ValueError(
                 f"{self.spec.id}: reward has shape {out.reward.shape} and costs {out.cost.shape}; a task with costs "
@@ -123,7 +136,7 @@ class Navigation:
             goal, free = task.new_goal(key_goal, world, lambda key: self._free_place(key, world))
             points, found = points | {"goal": goal[None]}, found & free
             world = self._untouched(body, points)
-        memory = task.remember(None, world, jnp.bool_(False))
+        memory = task.remember(None, world._replace(touching=self._no_touch()), jnp.bool_(False))
         return State(body, points, memory, jnp.int32(0), ~found, key), self.observe(world, memory)
 
     def step(self, state: State, action: Float[Array, " A"]) -> tuple[State, TimeStep]:
@@ -147,7 +160,7 @@ class Navigation:
         reward, reached = task.reward(state.memory, world)
         reward = jnp.where(sane, jnp.clip(reward, -task.reward_clip, task.reward_clip), FAILED_REWARD)
         reached &= sane
-        cost = (task.costs(state.memory, world) > 0).astype(jnp.float32)
+        cost = jnp.where(sane, (task.costs(state.memory, world) > 0).astype(jnp.float32), 1.0)
         total = jnp.where(sane, jnp.any(cost > 0).astype(jnp.float32), 1.0)
 
         world, found = self._renew(state, world, reached)
@@ -192,6 +205,10 @@ class Navigation:
                 rows = self.physics.bodies.slice(group.name)
                 touching[group.name] = examine(body.qpos[: self.agent.nq], world.agent.pos, pose[rows])
         return world._replace(touching=touching)
+
+    def _no_touch(self) -> dict[str, Bool[Array, " n"]]:
+        groups = [group for group in self.physics.bodies.groups if group.name in self.task.touches]
+        return {group.name: jnp.zeros(group.number, bool) for group in groups}
 
     def _poses(self, body: PhysicsState) -> Float[Array, "B 7"]:
         return jnp.concatenate([body.qpos[self.agent.nq :].reshape(-1, 7), body.home[self.physics.bodies.movable :]])

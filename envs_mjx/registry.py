@@ -58,7 +58,8 @@ def register(env_id: str, agent: Agent, task: Task) -> None:
         why = "may not contain a colon" if ":" in env_id else "is one of Safety-Gymnasium's"
         raise ValueError(f"The id {env_id!r} {why}; choose another.")
     if _OWN.get(env_id, (agent, task)) != (agent, task):
-        raise ValueError(f"The id {env_id!r} is taken by another world; choose another.")
+        why = "is taken by another world, or an earlier run of the same file"
+        raise ValueError(f"The id {env_id!r} {why}; choose another.")
     Navigation(env_id, agent, task, physics.default_engine()).check()
     _OWN[env_id] = (agent, task)
 
@@ -114,5 +115,9 @@ def _import(where: str) -> None:
         if spec is None or spec.loader is None:
             raise ImportError("it is no Python file")
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    except (ImportError, OSError, SyntaxError) as error:
-        raise ValueError(f"{where} cannot be imported ({error}); name a Python file or module.") from None
+    except ValueError:
+        raise  # of `register`, which says what is wrong
+    except Exception as error:  # whatever a file of the user's does wrong
+        raise ValueError(
+            f"{where} cannot be imported ({type(error).__name__}: {error}); name a Python file or module that runs."
+        ) from error

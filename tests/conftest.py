@@ -20,8 +20,22 @@ SMOKE = (
 )
 
 
+# What takes longest to compile; fixtures by name as well
+SLOW = (
+    "test_velocity.py::test_recorded_transitions_in_mjx",
+    "test_parity.py::test_table_has_a_row",
+    "test_brax_adapter.py::test_brax_ppo_learns",
+    "test_tasks.py::test_the_later_ant",
+    "test_collision.py::test_agrees_with_mujoco[mesh",
+    "test_collision.py::test_agrees_with_mujoco[cylinder",
+)
+SLOW_FIXTURES = {"mjx_replay", "both"}
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
+        if any(name in item.nodeid for name in SLOW) or SLOW_FIXTURES & {*item.fixturenames}:
+            item.add_marker(pytest.mark.slow)
         if any(name in item.nodeid for name in SMOKE):
             item.add_marker(pytest.mark.smoke)
 

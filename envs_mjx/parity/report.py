@@ -7,7 +7,7 @@ from pathlib import Path
 from envs_mjx import physics, registry
 from envs_mjx.navigation import Navigation
 from envs_mjx.parity import navigation, velocity
-from envs_mjx.parity.recording import Check, Spread, versions
+from envs_mjx.parity.recording import Check, CorruptRecordingError, Spread, versions
 
 DESCRIPTION = """Replays transitions recorded from Safety-Gymnasium. Prints the largest absolute error of every quantity
 beside its tolerance. Exit status: 0 if all recordings agree, 1 if a tolerance is exceeded, 2 if a file cannot be
@@ -34,6 +34,8 @@ def replay(path: Path, engine: str) -> list[Check | Spread]:
         CorruptRecordingError: the file cannot be read or is inconsistent.
         ValueError: the file name does not begin with a known environment id.
     """
+    if not path.exists():
+        raise CorruptRecordingError(f"{path}: no such file.")
     builder = registry.builder(environment_of(path), engine)
     if isinstance(builder, Navigation):
         return navigation.replay(path, builder)
