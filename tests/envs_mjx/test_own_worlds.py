@@ -29,7 +29,7 @@ def test_the_example_is_a_world_like_any_other(nav):
     # half of the cars are put where their first gremlin will be dragged: away from its home, along y
     home = np.asarray(state.physics.home[:, nav.physics.bodies.slice("gremlins")])[:, 0, :2]
     qpos = np.array(state.physics.qpos)
-    qpos[: lanes // 2, :2] = home[: lanes // 2] + [0.0, 0.1]
+    qpos[: lanes // 2, :2] = home[: lanes // 2] + np.array([0.0, 0.1])
     state = state._replace(physics=state.physics._replace(qpos=jnp.asarray(qpos)))
     _, after = jax.jit(jax.vmap(env.step))(state, jnp.zeros((lanes, 2)))
     assert after.cost[: lanes // 2].mean() > 0.8
