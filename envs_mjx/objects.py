@@ -28,10 +28,10 @@ class Shape(NamedTuple):
     @property
     def half(self) -> tuple[float, float, float]:
         """Half-lengths of the box around the shape, about its own centre, m."""
-        if self.kind == "sphere":
-            return (self.size[0],) * 3
-        first, second, *third = self.size
-        return (first, second, third[0]) if self.kind == "box" else (first, first, second)
+        first = self.size[0]
+        if self.kind == "box":
+            return first, self.size[1], self.size[2]
+        return first, first, first if self.kind == "sphere" else self.size[1]
 
 
 class Objects(NamedTuple):
