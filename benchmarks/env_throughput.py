@@ -56,7 +56,7 @@ def measure(env_id: str, engine: str, num_envs: int, steps: int, repeats: int) -
     begin = dist.over_envs(lambda keys, i: rollout.start(env, keys, i, num_envs), mesh, (0, 0), 0)
 
     def advance(state):
-        state, data = rollout.rollout(env, act, state, steps)
+        state, data = rollout.rollout(lambda: env, (), act, state, steps)
         return state, data.cost.mean()[None]
 
     advance = jax.jit(dist.over_envs(advance, mesh, (0,), (0, 0)), donate_argnums=0)

@@ -18,9 +18,13 @@ import jax
 
 jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
+import jax.numpy as jnp  # noqa: E402
+
 import envs_mjx  # noqa: E402
 from jaxalign import dist, saferl  # noqa: E402
-from jaxalign.saferl import onpolicy  # noqa: E402
+from jaxalign.saferl import offpolicy, onpolicy  # noqa: E402
+
+LIMIT = (25.0,)
 
 
 def clock(fun, state, iterations: int) -> tuple[float, float]:
@@ -36,24 +40,41 @@ def clock(fun, state, iterations: int) -> tuple[float, float]:
     return compiled, (time.perf_counter() - start) / iterations
 
 
+def rollout_alone(algorithm: str, env, config, mesh):
+    """``state -> (state, something computed from the data)``: an iteration of the learner without its updates."""
+    parts = saferl.CATALOGUE[algorithm].parts()
+    if isinstance(config, saferl.OffPolicyConfig):
+        explore = offpolicy.collector(offpolicy.scaled(env), parts, config, mesh)
+
+        def collect(state):
+            return explore(state.actor, jnp.bool_(False), state.rollout)
+    else:
+        act = onpolicy.collector(env, parts.world, LIMIT, config, mesh)
+
+        def collect(state):
+            budget = parts.constraint.budget(state.constraint, state.hyper.limit)
+            return act(state.policy, state.statistics, budget, state.hyper.limit, state.rollout)
+
+    def simulate(state):
+        envs, data = collect(state)
+        return state._replace(rollout=envs), data.reward.mean()
+
+    return simulate
+
+
 def measure(algorithm: str, env_id: str, engine: str | None, iterations: int) -> str:
     """A row of the table."""
     env = saferl.select_costs(envs_mjx.make(env_id, engine), ("cost",))
-    config, mesh = saferl.OnPolicyConfig(), dist.make_mesh()
-    learner = saferl.make(algorithm, env, (25.0,), total_iterations=iterations, config=config, mesh=mesh)
-    where = dist.shardings(jax.eval_shape(learner.init, jax.random.key(0)), mesh, onpolicy.SPLIT)
+    config, mesh = saferl.CATALOGUE[algorithm].config, dist.make_mesh()
+    learner = saferl.make(algorithm, env, LIMIT, total_iterations=iterations, config=config, mesh=mesh)
+    where = dist.shardings(jax.eval_shape(learner.init, jax.random.key(0)), mesh, saferl.SPLIT)
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     init = jax.jit(learner.init, out_shardings=where)
     key = jax.device_put(jax.random.key(0), everywhere)
     step = jax.jit(learner.step, in_shardings=(where,), out_shardings=(where, None), donate_argnums=0)
     compiled, seconds = clock(step, init(key), iterations)
 
-    collect = onpolicy.collector(env, config, mesh)
-
-    def simulate(state):
-        envs, data = collect(state.policy, state.statistics, state.rollout)
-        return state._replace(rollout=envs), data.reward.mean()
-
+    simulate = rollout_alone(algorithm, env, config, mesh)
     _, alone = clock(jax.jit(simulate, in_shardings=(where,), donate_argnums=0), init(key), iterations)
     steps = config.steps_per_iteration
     cells = [algorithm, env_id, env.spec.engine, f"{steps / seconds:,.0f}", f"{steps / alone:,.0f}"]

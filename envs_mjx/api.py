@@ -51,6 +51,9 @@ class EnvSpec(NamedTuple):
         horizon: steps after which an episode is truncated.
         control_dt: duration of one environment step, s.
         engine: what computes the physics, e.g. ``"mjx"``.
+        num_agents: robots that act. With more than one, the action and ``obs``, ``reward``, ``cost`` of a `TimeStep`
+            have a leading axis of agents (all sizes here are one agent's); ``terminated``, ``truncated`` and ``info``
+            are the world's. With one there is no such axis.
     """
 
     id: str
@@ -61,6 +64,7 @@ class EnvSpec(NamedTuple):
     horizon: int
     control_dt: float
     engine: str
+    num_agents: int = 1
 
     @property
     def obs_size(self) -> int:

@@ -59,6 +59,8 @@ def check(placements: tuple[Placement, ...]) -> None:
     for group in placements:
         if group.number < 0 or group.keepout < 0:
             raise ValueError(f"{group.name}: number {group.number} and keepout {group.keepout} must not be negative.")
+        if not np.isfinite([group.keepout, *np.ravel(group.area)]).all():
+            raise ValueError(f"{group.name}: keepout {group.keepout} and area {group.area} must be finite, in m.")
         if group.at and len(group.at) != group.number:
             raise ValueError(f"{group.name}: {len(group.at)} fixed places for {group.number} objects; give one each.")
         bounds = group.bounds()

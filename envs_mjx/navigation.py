@@ -83,6 +83,11 @@ class Navigation:
             raise ValueError(f"{self.task.name}: two groups of objects share a name among {', '.join(names)}.")
         for name in {*self.task.lidars, *self.task.touches} - {*names}:
             raise ValueError(f"{self.task.name}: no group of objects is called {name!r}; there are {', '.join(names)}.")
+        costs = self.task.cost_names
+        if len(set(costs)) < len(costs) or "cost" in costs:
+            raise ValueError(f"{self.task.name}: costs need names that differ, and none may be 'cost', their sum.")
+        if self.task.horizon < 1:
+            raise ValueError(f"{self.task.name}: the horizon is {self.task.horizon} steps; choose 1 or more.")
         if self.task.new_goal and "goal" not in names:
             raise ValueError(f"{self.task.name}: a new goal needs a group of objects called 'goal'.")
         layout.check(self.placements)

@@ -54,8 +54,8 @@ def register(env_id: str, agent: Agent, task: Task) -> None:
         does
             not exist, rewards or costs of the wrong shape.
     """
-    if ":" in env_id or env_id in {**_NAVIGATION, **_VELOCITY}:
-        why = "may not contain a colon" if ":" in env_id else "is one of Safety-Gymnasium's"
+    if not env_id.strip() or ":" in env_id or env_id in {**_NAVIGATION, **_VELOCITY}:
+        why = "is one of Safety-Gymnasium's" if env_id in ids() else "is empty or has a colon"
         raise ValueError(f"The id {env_id!r} {why}; choose another.")
     if _OWN.get(env_id, (agent, task)) != (agent, task):
         why = "is taken by another world, or an earlier run of the same file"
@@ -99,9 +99,8 @@ def navigation(env_id: str, engine: str | None = None) -> Navigation:
         return Navigation(env_id, agent, task(agent, level), engine)
     if env_id.endswith(("Vision-v0", "Vision-v1")):
         raise ValueError(f"{env_id}: pictures are drawn on the host; make it with envs_mjx.vision.make({env_id!r}).")
-    near = difflib.get_close_matches(env_id, ids(), n=1)
-    hint = f"Did you mean {near[0]!r}? envs_mjx.ids() names all." if near else f"Known ids: {', '.join(ids())}."
-    raise ValueError(f"Unknown environment id {env_id!r}. {hint}")
+    near = difflib.get_close_matches(env_id, ids(), n=1, cutoff=0.0)
+    raise ValueError(f"Unknown environment id {env_id!r}. Did you mean {near[0]!r}? envs_mjx.ids() names all.")
 
 
 @functools.cache

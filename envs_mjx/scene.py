@@ -9,7 +9,7 @@ one, and geoms whose collision MJX lacks or does coarsely are replaced by others
 
     box on floor              the box's eight corners as points: the contacts of MuJoCo's plane-box collision, where
                               MJX's own drops corners 1 mm or more above the deepest
-    fixed cylinder            a capsule that goes on below the floor and high above: nothing here reaches its ends
+    fixed cylinder            met at its side only, see `physics.mjx_as_c`: nothing here reaches its ends
     robot's cylinder on box   a prism of `PRISM_SIDES` sides with the cylinder's mean radius (error +-1 % of the radius)
 
 and the robot does not collide with itself.
@@ -30,7 +30,6 @@ FRICTION = (1.0, 0.005, 0.0001)
 FLOOR_MASKS = {"contype": 0, "conaffinity": 1}
 MOVING_MASKS = {"contype": 3, "conaffinity": 2}
 FIXED_MASKS = {"contype": 0, "conaffinity": 2}
-MESH_REACH = 1.5  # m, half-length of the capsule that stands for a fixed cylinder
 PRISM_SIDES = 16
 FLOOR_CONTACTS = 16  # of a robot, that MJX solves at once: the deepest
 TETHER = {"solref": [0.02, 1.5]}  # of the spring that drags an orbiting object
@@ -135,14 +134,13 @@ def _list_pairs(spec: mujoco.MjSpec, agent: Agent, bodies: list[tuple[Objects, s
         if boxes:
             pairs += [("floor", corner) for corner in _add_corners(spec, group, name)]
             contacts += 4 * len(group.shapes)
-        elif group.shapes[0].kind == "cylinder":
-            _lengthen(spec, solids[name])
         pairs += [(geom.name, part) for geom in (prisms if boxes else robot) for part in solids[name]]
         contacts += 5 * len(group.shapes)
     for (group, name), (other, other_name) in itertools.combinations(bodies, 2):
         if "fixed" in (group.kind, other.kind) and group.kind == other.kind:
             continue
-        pairs += [(part, other_part) for part in solids[name] for other_part in solids[other_name]]
+        first, last = (other_name, name) if group.kind == "fixed" else (name, other_name)
+        pairs += [(part, other_part) for part in solids[first] for other_part in solids[last]]
         contacts += 4
     for first, second in pairs:
         slide, spin, roll = np.maximum(spec.geom(first).friction, spec.geom(second).friction)
@@ -164,12 +162,6 @@ def _add_corners(spec: mujoco.MjSpec, group: Objects, name: str) -> list[str]:
             corner = Shape("sphere", (1e-9,), (x, y, z))
             _add_shape(spec.body(name), names[-1], corner, density=0.0, contype=0, conaffinity=0)
     return names
-
-
-def _lengthen(spec: mujoco.MjSpec, names: list[str]) -> None:
-    for name in names:
-        geom = spec.geom(name)
-        geom.type, geom.size = mujoco.mjtGeom.mjGEOM_CAPSULE, [geom.size[0], MESH_REACH, 0]
 
 
 def _prism(spec: mujoco.MjSpec, geom):

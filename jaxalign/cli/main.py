@@ -67,10 +67,11 @@ def _list() -> None:
     for name in saferl.names():
         print(f"  {name:10s} {saferl.CATALOGUE[name].summary}")
     print("environments")
+    width = max(map(len, envs_mjx.ids()))
     for env_id in envs_mjx.ids():
         spec = envs_mjx.make(env_id).spec
         costs = ", ".join(spec.cost_names) or "no costs"
-        print(f"  {env_id:22s} observation {spec.obs_size}, action {spec.action_size}; {costs}")
+        print(f"  {env_id:{width}s} observation {spec.obs_size}, action {spec.action_size}; {costs}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -34,6 +34,7 @@ class Play:
         steps: of an episode, at most; by default until it ends.
         seed: of everything random.
         renderer: "gl" (MuJoCo, in perspective), "plot" (matplotlib, flat), or "auto": gl where this machine can.
+        engine: physics engine, mujoco or mjx; by default the faster here, or that of the policy's run.
         camera: of the renderer gl: track, fixednear, fixedfar or vision; by default what suits the episode.
         deterministic: take the policy's mean action instead of sampling.
     """
@@ -45,6 +46,7 @@ class Play:
     steps: int | None = None
     seed: int = 0
     renderer: str = "auto"
+    engine: str | None = None
     camera: str | None = None
     deterministic: bool = False
 
@@ -66,11 +68,13 @@ def play(config: Play) -> Path:
         raise UserError("--camera is of the renderer gl; leave it out with --renderer plot.")
     trained = run.read_config(config.policy) if config.policy else None
     env_id = config.env or (trained.env if trained else DEFAULT_ENV)
+    if trained and config.engine not in (None, trained.engine):
+        raise UserError(f"{config.policy} was trained with the engine {trained.engine}; leave --engine out.")
     if trained and trained.env != env_id:
         raise UserError(f"{config.policy} was trained on {trained.env}, not on {env_id}; leave the id out.")
     try:
         path = render.check(env_id, config.out or f"{env_id}-seed{config.seed}.mp4", config.renderer, config.camera)
-        env, act = _policy(config, trained) if trained else _random(env_id)
+        env, act = _policy(config, trained) if trained else _random(env_id, config.engine)
     except (ValueError, render.GLUnavailable) as error:
         raise UserError(str(error)) from None
     frames = _episodes(config, env, act)
@@ -84,9 +88,9 @@ def _policy(config: Play, trained: run.TrainConfig) -> tuple[Env, Act]:
     return env, evaluation.actor(env, trained.learner, state, config.deterministic)
 
 
-def _random(env_id: str) -> tuple[Env, Act]:
+def _random(env_id: str, engine: str | None) -> tuple[Env, Act]:
     run.keep_programs()
-    env = envs_mjx.make(env_id)
+    env = envs_mjx.make(env_id, engine)
     low, high = (np.array(bound, np.float32) for bound in (env.spec.action_low, env.spec.action_high))
     return env, lambda key, obs: jax.random.uniform(key, low.shape, minval=low, maxval=high)
 

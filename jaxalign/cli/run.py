@@ -133,6 +133,12 @@ def build(config: TrainConfig) -> tuple[Env, Learner, dist.Mesh]:
         env = envs_mjx.make(config.env, config.engine)
     except ValueError as error:
         raise UserError(str(error)) from None
+    for name, limit in zip(config.costs, config.cost_limit, strict=True):
+        if limit > env.spec.horizon:
+            raise UserError(
+                f"--cost-limit {limit:g} for {name} can never be exceeded: an episode of {config.env} has "
+                f"{env.spec.horizon} steps and each costs at most 1; choose a lower limit, or ppo to train without one."
+            )
     env = saferl.select_costs(env, config.costs)
     learner = saferl.make(
         config.algorithm,

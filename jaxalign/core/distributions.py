@@ -39,3 +39,29 @@ class Gaussian(NamedTuple):
     def entropy(self) -> Float[Array, "*batch"]:
         """Differential entropy, summed over components, nats."""
         return jnp.sum(self.log_std + 0.5 * math.log(2 * math.pi * math.e), axis=-1)
+
+
+class TanhGaussian(NamedTuple):
+    """tanh of independent normal components, so that every component lies in (-1, 1).
+
+    Attributes:
+        mean: location before the tanh.
+        log_std: logarithm of the standard deviation before the tanh, same shape.
+    """
+
+    mean: Float[Array, "*batch A"]
+    log_std: Float[Array, "*batch A"]
+
+    def sample_and_log_prob(self, key: PRNGKey) -> tuple[Float[Array, "*batch A"], Float[Array, "*batch"]]:
+        """One draw and its log-density, with log(1 - tanh(u)^2) as 2 (log 2 - u - softplus(-2u)), which is stable."""
+        return self.transform(jax.random.normal(key, self.mean.shape))
+
+    def transform(self, noise: Float[Array, "*batch A"]) -> tuple[Float[Array, "*batch A"], Float[Array, "*batch"]]:
+        """The draw that belongs to standard normal `noise`, and its log-density."""
+        u = self.mean + jnp.exp(self.log_std) * noise
+        squeeze = 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))
+        return jnp.tanh(u), Gaussian(self.mean, self.log_std).log_prob(u) - squeeze.sum(axis=-1)
+
+    def mode(self) -> Float[Array, "*batch A"]:
+        """Tanh of the location."""
+        return jnp.tanh(self.mean)

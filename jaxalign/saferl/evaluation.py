@@ -9,8 +9,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxalign.core.types import Env, PRNGKey
-from jaxalign.saferl.onpolicy import OnPolicyConfig, OnPolicyState, gaussian_policy, normaliser
+from jaxalign.saferl import offpolicy, onpolicy
+from jaxalign.saferl.offpolicy import OffPolicyConfig
+from jaxalign.saferl.onpolicy import OnPolicyConfig
+from jaxalign.saferl.worlds import TASK_REWARD
 
+Config = OnPolicyConfig | OffPolicyConfig
 Act = Callable[[PRNGKey, Array], Array]
 
 
@@ -38,23 +42,19 @@ class Evaluation(NamedTuple):
     film: Film
 
 
-def actor(env: Env, config: OnPolicyConfig, state: OnPolicyState, deterministic: bool = False) -> Act:
+def actor(env: Env, config: Config, state: Any, deterministic: bool = False) -> Act:
     """The policy of a learner's state on raw observations.
 
     Args:
-        env: environment.
+        env: environment as the policy sees it, see `catalogue.world`.
         config: with which the learner was built.
         state: of the learner.
         deterministic: take the mean instead of a sample. Limits hold for the sampled policy, which is what is trained.
+            Off-policy actors without entropy act without exploration noise either way.
     """
-    policy, normalise = gaussian_policy(env, config), normaliser(config)
-    params, statistics = jax.device_get((state.policy, state.statistics))
-
-    def act(key, obs):
-        dist = policy.dist(params, normalise(statistics, obs))
-        return dist.mean if deterministic else dist.sample(key)
-
-    return act
+    if isinstance(config, OffPolicyConfig):
+        return offpolicy.act(env, config, state, deterministic)
+    return onpolicy.act(env, config, state, deterministic)
 
 
 def evaluate(env: Env, act: Act, key: PRNGKey, episodes: int) -> Evaluation:
@@ -72,7 +72,8 @@ def evaluate(env: Env, act: Act, key: PRNGKey, episodes: int) -> Evaluation:
         keys = jax.vmap(jax.random.split)(key)
         action = jax.vmap(act)(keys[:, 1], obs)
         state, after = jax.vmap(env.step)(state, action)
-        reward, cost = jnp.where(running, after.reward, 0.0), jnp.where(running[:, None], after.cost, 0.0)
+        reward = after.info.get(TASK_REWARD, after.reward)
+        reward, cost = jnp.where(running, reward, 0.0), jnp.where(running[:, None], after.cost, 0.0)
         out = reward, cost, running, jax.tree.map(lambda x: x[0], _without_keys(state))
         return (state, after.obs, keys[:, 0], running & ~(after.terminated | after.truncated)), out
 

@@ -8,6 +8,7 @@ belong to policies many iterations old, and none finishes at all at first.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -25,12 +26,12 @@ from jaxalign.core.types import Env, Learner, Network, PRNGKey
 from jaxalign.dist import mesh as dist
 from jaxalign.saferl import policy_steps
 from jaxalign.saferl.constraints import Constraint
+from jaxalign.saferl.driver import Info, check_limit
 from jaxalign.saferl.estimators import Estimator
 from jaxalign.saferl.policy_steps import PolicyStep, Problem
 from jaxalign.saferl.rollout import RolloutState, Transition, rollout, start
 from jaxalign.saferl.surrogates import Surrogate, ratio
-
-SPLIT = ("rollout",)  # fields of the state whose leaves count environments first
+from jaxalign.saferl.worlds import World, plain
 
 
 class Parts(NamedTuple):
@@ -41,6 +42,7 @@ class Parts(NamedTuple):
     constraint: Constraint
     policy_step: PolicyStep
     critic: "CriticFit"
+    world: World = plain
 
 
 class CriticFit(NamedTuple):
@@ -112,22 +114,6 @@ class OnPolicyState(NamedTuple):
     key: PRNGKey
 
 
-class Info(NamedTuple):
-    """Diagnostics of one iteration; never fed back.
-
-    Attributes:
-        episode_return: estimate of the return per episode.
-        episode_cost: estimate of the cost per episode, ``[K]``.
-        multiplier: of the constraint handler, ``[K]`` or ``[0]``.
-        extra: scalars by name.
-    """
-
-    episode_return: Float[Array, ""]
-    episode_cost: Float[Array, " K"]
-    multiplier: Float[Array, " M"]
-    extra: dict[str, Float[Array, ""]]
-
-
 class Policy(NamedTuple):
     """A Gaussian policy: ``init(key)``, and ``dist(params, statistics, obs)`` on raw observations."""
 
@@ -158,19 +144,35 @@ def normaliser(config: OnPolicyConfig):
     return RunningStatistics.normalise if config.normalise_obs else lambda statistics, obs: obs
 
 
-def collector(env: Env, config: OnPolicyConfig, mesh: Mesh):
-    """``(policy params, statistics, environments) -> (environments, transitions [T, B])``, spread over the mesh."""
-    policy, normalise = gaussian_policy(env, config), normaliser(config)
+def collector(env: Env, world: World, limit: Sequence[float], config: OnPolicyConfig, mesh: Mesh):
+    """``(policy params, statistics, budget, limit, environments) -> (environments, transitions [T, B])``.
 
-    def collect(params, statistics, envs: RolloutState) -> tuple[RolloutState, Transition]:
+    Spread over the mesh. The environments are those of ``world(env, budget, limit)``.
+    """
+    policy = gaussian_policy(world(env, jnp.asarray(limit), jnp.asarray(limit)), config)
+    normalise = normaliser(config)
+
+    def collect(params, statistics, budget, limit, envs: RolloutState) -> tuple[RolloutState, Transition]:
         def act(keys, obs):
             dist_of = policy.dist(params, normalise(statistics, obs))
             action = jax.vmap(lambda key, mean, log_std: Gaussian(mean, log_std).sample(key))(keys, *dist_of)
             return action, dist_of.log_prob(action)
 
-        return rollout(env, act, envs, config.rollout_length)
+        return rollout(functools.partial(world, env), (budget, limit), act, envs, config.rollout_length)
 
-    return dist.over_envs(collect, mesh, (None, None, 0), (0, 1))
+    return dist.over_envs(collect, mesh, (None, None, None, None, 0), (0, 1))
+
+
+def act(env: Env, config: OnPolicyConfig, state: "OnPolicyState", deterministic: bool):
+    """``(key, obs) -> action`` of a learner's state; the mean if `deterministic`."""
+    policy, normalise = gaussian_policy(env, config), normaliser(config)
+    params, statistics = jax.device_get((state.policy, state.statistics))
+
+    def choose(key, obs):
+        dist_of = policy.dist(params, normalise(statistics, obs))
+        return dist_of.mean if deterministic else dist_of.sample(key)
+
+    return choose
 
 
 def count_episodes(episodes: Float[Array, "2"], data: Transition, horizon: int):
@@ -207,25 +209,34 @@ def make_problem(
     def compare(params, rows):
         new = dist_of(params, batch.obs[rows])
         log_ratio = new.log_prob(batch.action[rows]) - batch.log_prob[rows]
-        return log_ratio, Gaussian(*(x[rows] for x in old)).kl(new)
+        return log_ratio, new, Gaussian(*(x[rows] for x in old))
 
     def reward_loss(params, rows):
-        log_ratio, kl = compare(params, rows)
-        return ratio()(log_ratio, reward_adv[rows], kl)
+        log_ratio, new, before = compare(params, rows)
+        return ratio()(log_ratio, reward_adv[rows], new.kl(before))
 
     def cost_change(params, rows):
-        log_ratio, _ = compare(params, rows)
+        log_ratio, *_ = compare(params, rows)
         return episode_length * jnp.mean((jnp.exp(log_ratio) - 1.0)[..., None] * cost_adv[rows], axis=(0, 1))
 
     def loss(params, rows):
-        log_ratio, kl = compare(params, rows)
-        objective = parts.surrogate(log_ratio, mixed[rows], kl)
-        return objective + parts.constraint.penalty(duals, cost_change(params, rows), excess), kl.mean()
+        log_ratio, new, before = compare(params, rows)
+        objective = parts.surrogate(log_ratio, mixed[rows], new.kl(before))
+        per_step = (x / episode_length for x in (cost_change(params, rows), excess))
+        return objective + parts.constraint.penalty(duals, *per_step), before.kl(new).mean()
 
     def mean_kl(params, rows):
-        return compare(params, rows)[1].mean()
+        _, new, before = compare(params, rows)
+        return before.kl(new).mean()
 
-    return Problem(loss, reward_loss, cost_change, mean_kl, excess, episode_length, batch.obs.shape[0])
+    def kl_between(params, reference, rows):
+        obs = batch.obs[rows]
+        return dist_of(params, obs).kl(dist_of(reference, obs)).mean()
+
+    multipliers = parts.constraint.multipliers(duals)
+    return Problem(
+        loss, reward_loss, cost_change, mean_kl, kl_between, multipliers, excess, episode_length, batch.obs.shape[0]
+    )
 
 
 def _fit(critic: Network, optimiser, fit: CriticFit, state: "OnPolicyState", key, obs, target):
@@ -253,11 +264,7 @@ def _fit(critic: Network, optimiser, fit: CriticFit, state: "OnPolicyState", key
 
 def check(env: Env, limit: Sequence[float], parts: Parts, config: OnPolicyConfig, mesh: Mesh) -> None:
     """Raises UserError for numbers that make no sense, before anything is compiled."""
-    if len(limit) != len(env.spec.cost_names):
-        raise UserError(f"`limit` needs one number per cost {list(env.spec.cost_names)}, got {len(limit)}.")
-    for name, value in zip(env.spec.cost_names, limit, strict=True):
-        if not 0.0 <= value <= 1e9:
-            raise UserError(f"The limit of {name!r} is {value}; a cost per episode is a number from 0 upwards.")
+    check_limit(env, limit)
     if config.rollout_length < 1 or config.rollout_length % parts.critic.num_minibatches:
         raise UserError(
             f"rollout_length is {config.rollout_length}, which cannot be split into {parts.critic.num_minibatches} "
@@ -288,10 +295,11 @@ def on_policy(
         UserError: sizes or limits that make no sense.
     """
     check(env, limit, parts, config, mesh)
-    policy, critic = gaussian_policy(env, config), _critics(env, config, 1 + len(limit))
+    seen = parts.world(env, jnp.asarray(limit), jnp.asarray(limit))  # what the policy lives in
+    policy, critic = gaussian_policy(seen, config), _critics(seen, config, 1 + len(limit))
     optimiser, normalise = policy_steps.adam(), normaliser(config)
-    collect = collector(env, config, mesh)
-    begin = dist.over_envs(lambda keys, index: start(env, keys, index, config.num_envs), mesh, (0, 0), 0)
+    collect = collector(env, parts.world, limit, config, mesh)
+    begin = dist.over_envs(lambda keys, index: start(seen, keys, index, config.num_envs), mesh, (0, 0), 0)
     hyper = (limit, config.learning_rate, parts.critic.learning_rate, total_iterations)
 
     def init(key) -> OnPolicyState:
@@ -303,7 +311,7 @@ def on_policy(
             critic=critic_params,
             critic_optimiser=jax.vmap(optimiser.init)(critic_params),
             constraint=parts.constraint.init(len(limit)),
-            statistics=RunningStatistics.empty(env.spec.obs_size),
+            statistics=RunningStatistics.empty(seen.spec.obs_size),
             rollout=begin(keys, jnp.arange(config.num_envs)),
             episodes=jnp.zeros(2),
             hyper=Hyper(*(jnp.asarray(x, jnp.float32) for x in hyper)),
@@ -313,7 +321,8 @@ def on_policy(
 
     def step(state: OnPolicyState) -> tuple[OnPolicyState, Info]:
         key = jax.random.fold_in(state.key, state.iteration)
-        envs, data = collect(state.policy, state.statistics, state.rollout)
+        budget = parts.constraint.budget(state.constraint, state.hyper.limit)
+        envs, data = collect(state.policy, state.statistics, budget, state.hyper.limit, state.rollout)
         batch = data._replace(obs=normalise(state.statistics, data.obs))
         signal = jnp.concatenate([data.reward[..., None], data.cost], axis=-1)
         value = critic.apply(state.critic, batch.obs)
@@ -333,6 +342,7 @@ def on_policy(
         critic_params, critic_opt, error = _fit(
             critic, optimiser, parts.critic, state, prng.stream(key, "critic"), batch.obs, target
         )
+        task_return = episode_length * data.task_reward.mean()
         new = state._replace(
             policy=policy_params,
             policy_step=policy_state,
@@ -351,6 +361,6 @@ def on_policy(
             "learning_rate": rate,
             "episode_length": episode_length,
         }
-        return new, Info(per_episode[0], per_episode[1:], parts.constraint.multipliers(duals), extra)
+        return new, Info(task_return, per_episode[1:], parts.constraint.multipliers(duals), extra)
 
     return Learner(init, step)

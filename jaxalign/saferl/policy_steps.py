@@ -1,4 +1,4 @@
-"""Policy steps: how parameters move, given one batch as functions of them. First order, TRPO, CPO, PCPO."""
+"""Policy steps: how parameters move, given one batch as functions of them. First order, TRPO, CPO, PCPO, CUP."""
 
 import functools
 from collections.abc import Callable
@@ -24,6 +24,8 @@ class Problem(NamedTuple):
         reward_loss: ``(params, rows) -> scalar``, minus the importance-weighted reward advantage.
         cost_change: ``(params, rows) -> [K]``, predicted change of the cost per episode.
         kl: ``(params, rows) -> scalar``, that KL alone.
+        kl_between: ``(params, reference params, rows) -> scalar``, KL(policy || reference).
+        multipliers: of the constraint handler, ``[K]`` or ``[0]``.
         excess: measured cost per episode minus its limit, ``[K]``.
         episode_length: mean length of an episode, steps.
         num_rows: T.
@@ -33,6 +35,8 @@ class Problem(NamedTuple):
     reward_loss: Callable[..., Float[Array, ""]]
     cost_change: Callable[..., Float[Array, " K"]]
     kl: Callable[..., Float[Array, ""]]
+    kl_between: Callable[..., Float[Array, ""]]
+    multipliers: Float[Array, " M"]
     excess: Float[Array, " K"]
     episode_length: Float[Array, ""]
     num_rows: int
@@ -73,11 +77,23 @@ def first_order(
 
     Deviation from OmniSafe, which looks only after each pass: a narrow policy can be far away by then.
     """
+    descent = _descent(optimiser, epochs, num_minibatches, target_kl)
 
     def update(key, params, opt, problem, learning_rate):
+        params, opt, loss, done = descent(key, params, opt, problem.loss, problem.num_rows, learning_rate)
+        kl = problem.loss(params, problem.everything)[1]
+        return params, opt, {"policy_loss": loss, "epochs": done, "kl": kl}
+
+    return PolicyStep(optimiser.init, update)
+
+
+def _descent(optimiser: optax.GradientTransformation, epochs: int, num_minibatches: int, target_kl: float):
+    """Minibatch descent on any ``(params, rows) -> (loss, kl)``, until the KL exceeds `target_kl`."""
+
+    def descent(key, params, opt, objective, num_rows, learning_rate):
         def minibatch(carry, rows):
             params, opt, kl = carry
-            (loss, new_kl), gradients = jax.value_and_grad(problem.loss, has_aux=True)(params, rows)
+            (loss, new_kl), gradients = jax.value_and_grad(objective, has_aux=True)(params, rows)
             kl = jnp.maximum(kl, new_kl)  # once too far, no further step
             moved = descend(optimiser, gradients, opt, params, learning_rate)
             params, opt = jax.tree.map(functools.partial(jnp.where, kl <= target_kl), moved, (params, opt))
@@ -85,7 +101,7 @@ def first_order(
 
         def epoch(carry):
             params, opt, kl, done, _ = carry
-            rows = minibatches(jax.random.fold_in(key, done), problem.num_rows, num_minibatches)
+            rows = minibatches(jax.random.fold_in(key, done), num_rows, num_minibatches)
             (params, opt, kl), losses = jax.lax.scan(minibatch, (params, opt, kl), rows)
             return params, opt, kl, done + 1, losses.mean()
 
@@ -94,10 +110,53 @@ def first_order(
 
         start = params, opt, jnp.float32(0.0), jnp.int32(0), jnp.float32(0.0)
         params, opt, _, done, loss = jax.lax.while_loop(unfinished, epoch, start)
-        kl = problem.loss(params, problem.everything)[1]
-        return params, opt, {"policy_loss": loss, "epochs": done.astype(jnp.float32), "kl": kl}
+        return params, opt, loss, done.astype(jnp.float32)
 
-    return PolicyStep(optimiser.init, update)
+    return descent
+
+
+def then_project(
+    first: PolicyStep,
+    optimiser: optax.GradientTransformation,
+    *,
+    epochs: int,
+    num_minibatches: int,
+    target_kl: float,
+    weight: float,
+) -> PolicyStep:
+    """CUP: a step that looks at the reward alone, then minibatch descent on
+
+        sum_k mu_k weight E[rho A_k] + KL(policy || policy after the first step)
+
+    with fresh minibatches, until that KL exceeds `target_kl`.
+
+    Source: Yang et al. 2022, https://arxiv.org/abs/2209.07089, algorithm 1; weight = (1 - gamma lam) / (1 - gamma).
+
+    Args:
+        first: step that improves the reward.
+        optimiser: of the projection.
+        epochs: passes of the projection, at most.
+        num_minibatches: per pass.
+        target_kl: where the projection stops.
+        weight: of the costs.
+    """
+    descent = _descent(optimiser, epochs, num_minibatches, target_kl)
+
+    def update(key, params, state, problem, learning_rate):
+        inner, opt = state
+        improved, inner, extra = first.update(jax.random.fold_in(key, 0), params, inner, problem, learning_rate)
+
+        def objective(params, rows):
+            cost = problem.multipliers @ problem.cost_change(params, rows) / problem.episode_length
+            distance = problem.kl_between(params, improved, rows)
+            return weight * cost + distance, distance
+
+        args = objective, problem.num_rows, learning_rate
+        params, opt, loss, done = descent(jax.random.fold_in(key, 1), improved, opt, *args)
+        extra |= {"projection_loss": loss, "projection_epochs": done, "kl": problem.kl(params, problem.everything)}
+        return params, (inner, opt), extra
+
+    return PolicyStep(lambda params: (first.init(params), optimiser.init(params)), update)
 
 
 class _Curvature(NamedTuple):
@@ -157,9 +216,7 @@ def trust_region(delta: float, *, damping: float, cg_iterations: int = 15, tries
         del key, learning_rate
         rows = problem.everything
         curvature = _curvature(params, problem, damping, cg_iterations)
-        loss, gradient = jax.value_and_grad(lambda p: problem.loss(curvature.unravel(p), rows)[0])(curvature.flat)
-        x = curvature.solve(-gradient)
-        direction = jnp.sqrt(2 * delta / (x @ curvature.product(x) + 1e-8)) * x
+        loss, direction = _natural_direction(curvature, problem, delta)
 
         def accept(candidate):
             new, kl = problem.loss(candidate, rows)
@@ -169,6 +226,31 @@ def trust_region(delta: float, *, damping: float, cg_iterations: int = 15, tries
         return params, state, {"policy_loss": loss, "step": fraction, "kl": problem.kl(params, rows)}
 
     return PolicyStep(lambda params: (), update)
+
+
+def natural_gradient(delta: float, *, damping: float, cg_iterations: int = 15) -> PolicyStep:
+    """The natural-gradient step of length KL = delta, taken as it is.
+
+    Source: Kakade 2001, "A natural policy gradient". Arguments as in `trust_region`. A step that is not finite is left.
+    """
+
+    def update(key, params, state, problem, learning_rate):
+        del key, learning_rate
+        curvature = _curvature(params, problem, damping, cg_iterations)
+        loss, direction = _natural_direction(curvature, problem, delta)
+        sound = jnp.isfinite(direction).all()
+        params = curvature.unravel(curvature.flat + jnp.where(sound, direction, 0.0))
+        return params, state, {"policy_loss": loss, "kl": problem.kl(params, problem.everything)}
+
+    return PolicyStep(lambda params: (), update)
+
+
+def _natural_direction(curvature: _Curvature, problem: Problem, delta: float):
+    """The loss, and the step along H^-1 times minus its gradient, of length sqrt(2 delta) in the Fisher metric."""
+    rows = problem.everything
+    loss, gradient = jax.value_and_grad(lambda p: problem.loss(curvature.unravel(p), rows)[0])(curvature.flat)
+    x = curvature.solve(-gradient)
+    return loss, jnp.sqrt(2 * delta / (x @ curvature.product(x) + 1e-8)) * x
 
 
 class Dual(NamedTuple):

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from envs_mjx import lanes
 from jaxalign.core.errors import UserError
 from jaxalign.core.types import Env, PRNGKey
+from jaxalign.saferl.worlds import TASK_REWARD
 
 TOTAL = "cost"  # the indicator of the sum of all costs, what Safety-Gymnasium returns as `cost`
 
@@ -33,13 +34,17 @@ class RolloutState(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """What one step leaves behind; `next_obs` is the observation before any reset."""
+    """What one step leaves behind; `next_obs` is the observation before any reset.
+
+    `task_reward` is the environment's own reward, where `worlds` have put another in its place.
+    """
 
     obs: Float[Array, "*batch O"]
     action: Float[Array, "*batch A"]
     log_prob: Float[Array, "*batch"]
     next_obs: Float[Array, "*batch O"]
     reward: Float[Array, "*batch"]
+    task_reward: Float[Array, "*batch"]
     cost: Float[Array, "*batch K"]
     terminated: Bool[Array, "*batch"]
     truncated: Bool[Array, "*batch"]
@@ -78,12 +83,17 @@ def start(env: Env, keys: Key[Array, " B"], index: Int[Array, " B"], num_envs: i
 
 
 def rollout(
-    env: Env, act: Callable[[PRNGKey, Array], tuple[Array, Array]], state: RolloutState, length: int
+    world: Callable[..., Env],
+    context: tuple[Array, ...],
+    act: Callable[[PRNGKey, Array], tuple[Array, Array]],
+    state: RolloutState,
+    length: int,
 ) -> tuple[RolloutState, Transition]:
     """Steps all environments `length` times.
 
     Args:
-        env: environment.
+        world: ``(*context) -> environment``.
+        context: arrays that are the same for all environments, such as a budget; ``()`` if there are none.
         act: ``(keys [B], obs [B, O]) -> (action [B, A], log_prob [B])``.
         state: environments under way.
         length: T.
@@ -92,9 +102,14 @@ def rollout(
         The environments and the transitions, ``[T, B, ...]``.
     """
 
+    env = world(*context)
+
+    def reset(key, *context):  # closes over no traced value, as `lanes` asks for
+        return world(*context).reset(key)
+
     def finish(env_state, after_obs, key, age, cut, done):
         """Resets one environment where its episode is done."""
-        fresh = lanes.where(done, env.reset, (env_state, after_obs), jax.random.fold_in(key, 1))
+        fresh = lanes.where(done, reset, (env_state, after_obs), jax.random.fold_in(key, 1), *context)
         return RolloutState(*fresh, key, jnp.where(done, 0, age), jnp.where(done, env.spec.horizon, cut))
 
     def step(state: RolloutState, _):
@@ -105,7 +120,15 @@ def rollout(
         truncated = after.truncated | (age >= state.cut)
         done = after.terminated | truncated
         transition = Transition(
-            state.obs, action, log_prob, after.obs, after.reward, after.cost, after.terminated, truncated
+            state.obs,
+            action,
+            log_prob,
+            after.obs,
+            after.reward,
+            after.info.get(TASK_REWARD, after.reward),
+            after.cost,
+            after.terminated,
+            truncated,
         )
         return jax.vmap(finish)(env_state, after.obs, keys[:, 0], age, state.cut, done), transition
 

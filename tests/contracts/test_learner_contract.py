@@ -9,11 +9,20 @@ from probe_envs import two_costs
 from jaxalign import saferl
 from jaxalign.core.errors import UserError
 
-SIZES = saferl.OnPolicyConfig(num_envs=4, rollout_length=40, hidden=(8,))
+COST_BLIND = ("policy_gradient", "natural_pg", "trpo", "ppo", "ddpg", "td3", "sac")
+# every part of every row is in one of these; the others are slow tests
+BY_DEFAULT = ("ppo_lag", "rcpo", "trpo_pid", "cpo", "pcpo", "focops", "cup", "p3o", "ipo", "on_crpo")
+BY_DEFAULT += ("ppo_simmer_pid", "ppo_early_terminated", "sac_lag", "td3_pid")
+ROWS = [name if name in BY_DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in saferl.names()]
+OFF = {"num_envs": 4, "rollout_length": 10, "hidden": (8,), "batch_size": 8, "update_to_data": 0.2, "capacity": 120}
+OFF |= {"random_steps": 40, "multiplier_steps": 0}
 
 
 def make(name, mesh, limit=(1.0, 1.0), **sizes):
-    config = saferl.OnPolicyConfig(**{"num_envs": 4, "rollout_length": 40, "hidden": (8,)} | sizes)
+    if name in saferl.CATALOGUE and isinstance(saferl.CATALOGUE[name].config, saferl.OffPolicyConfig):
+        config = saferl.OffPolicyConfig(**OFF | sizes)
+    else:
+        config = saferl.OnPolicyConfig(**{"num_envs": 4, "rollout_length": 40, "hidden": (8,)} | sizes)
     return saferl.make(name, two_costs(), limit, total_iterations=10, config=config, mesh=mesh)
 
 
@@ -29,7 +38,7 @@ def bits(tree):
     return jax.tree.map(lambda x: np.asarray(raw(x)).tobytes(), tree)
 
 
-@pytest.mark.parametrize("name", saferl.names())
+@pytest.mark.parametrize("name", ROWS)
 def test_state_is_closed_traced_once_repeatable_and_sweepable(name, one_device):
     learner = make(name, one_device)
     abstract = jax.eval_shape(learner.init, jax.random.key(0))
@@ -58,11 +67,11 @@ def test_state_is_closed_traced_once_repeatable_and_sweepable(name, one_device):
     assert len(traces) == 1, "step must be traced once, whatever the seed, limit or iteration"
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(info))
     assert bits(runs[0]) == bits(runs[1]), "the same state must give the same bits"
-    policy = np.asarray(runs[0][0].policy["log_std"])
-    assert not np.array_equal(policy[0], policy[1]), "seeds must differ"
-    if name not in ("ppo", "trpo"):
-        means = jax.tree.leaves(runs[0][0].policy["mean"])
-        assert any(not np.array_equal(x[0], x[2]) for x in means), "limits must matter"
+    final = runs[0][0]
+    weights = jax.tree.leaves(final.actor if hasattr(final, "actor") else final.policy["mean"])
+    assert all(not np.array_equal(x[0], x[1]) for x in weights), "seeds must differ"
+    if name not in COST_BLIND:
+        assert any(not np.array_equal(x[0], x[2]) for x in weights), "limits must matter"
 
 
 def test_sweep_equals_single_runs(one_device):
@@ -77,8 +86,38 @@ def test_sweep_equals_single_runs(one_device):
 
 
 def test_unknown_name_lists_the_known_ones(one_device):
-    with pytest.raises(UserError, match=r"Unknown algorithm 'ppolag'. Known: cpo, .*ppo_lag"):
-        make("ppolag", one_device)
+    with pytest.raises(UserError, match=r"Unknown algorithm 'ppo_lagg'. Known: cpo, .*ppo_lag"):
+        make("ppo_lagg", one_device)
+
+
+def test_omnisafes_names_are_understood():
+    omnisafe = (
+        "PolicyGradient NaturalPG TRPO PPO PDO RCPO PPOLag TRPOLag CPPOPID TRPOPID CPO PCPO FOCOPS CUP P3O IPO OnCRPO"
+    )
+    omnisafe += " PPOSaute TRPOSaute PPOSimmerPID TRPOSimmerPID PPOEarlyTerminated TRPOEarlyTerminated"
+    omnisafe += " DDPG TD3 SAC DDPGLag TD3Lag SACLag DDPGPID TD3PID SACPID"
+    found = {saferl.resolve(name) for name in omnisafe.split()}
+    assert len(found) == 32
+    assert {name for name in saferl.names() if not name.endswith("_safepo")} == found
+
+
+def test_sizes_of_the_other_family_are_refused(one_device):
+    with pytest.raises(UserError, match="sac takes sizes of the class OffPolicyConfig, not OnPolicyConfig"):
+        saferl.make("sac", two_costs(), (1.0, 1.0), total_iterations=1, config=saferl.OnPolicyConfig(), mesh=one_device)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"batch_size": 6}, "batch_size is 6: .* 4 environments; choose a multiple"),
+        ({"update_to_data": 0.01}, "makes 0 updates; it must be a positive multiple of 2"),
+        ({"update_to_data": 0.075}, "makes 3 updates; it must be a positive multiple of 2"),
+        ({"capacity": 39}, "capacity is 39, but one iteration makes 40 steps"),
+    ],
+)
+def test_off_policy_sizes_that_make_no_sense_are_refused(sizes, message, one_device):
+    with pytest.raises(UserError, match=message):
+        make("sac_lag", one_device, **sizes)
 
 
 @pytest.mark.parametrize(

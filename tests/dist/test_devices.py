@@ -8,14 +8,13 @@ from probe_envs import constrained
 import envs_mjx
 from jaxalign import dist, saferl
 from jaxalign.core.errors import UserError
-from jaxalign.saferl import onpolicy
 
 
 def curve(name, env, num_devices, iterations=4, num_envs=16):
     mesh = dist.make_mesh(num_devices)
     config = saferl.OnPolicyConfig(num_envs=num_envs, rollout_length=40, hidden=(16,))
     learner = saferl.make(name, env, (1.0,), total_iterations=iterations, config=config, mesh=mesh)
-    where = dist.shardings(jax.eval_shape(learner.init, jax.random.key(0)), mesh, onpolicy.SPLIT)
+    where = dist.shardings(jax.eval_shape(learner.init, jax.random.key(0)), mesh, saferl.SPLIT)
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     state = jax.jit(learner.init, out_shardings=where)(jax.device_put(jax.random.key(5), everywhere))
     step = jax.jit(learner.step, in_shardings=(where,), out_shardings=(where, None))

@@ -126,7 +126,7 @@ def probe(constraint, surrogate, duals, advantage, episode_length):
     action, never = params + 1.0, jnp.zeros((t, b), bool)
     zeros = jnp.zeros((t, b))
     log_prob = dist_of(params, index).log_prob(action)
-    batch = Transition(index, action, log_prob, index, zeros, jnp.zeros((t, b, 1)), never, never)
+    batch = Transition(index, action, log_prob, index, zeros, zeros, jnp.zeros((t, b, 1)), never, never)
     parts = Parts(
         gae(0.99, 0.95), surrogate, constraint, first_order(optax.adam(1.0), epochs=1, num_minibatches=1),
         CriticFit(1, 1, 1e-3),

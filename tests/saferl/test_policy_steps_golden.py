@@ -5,7 +5,6 @@ Where double precision is needed to tell an error from rounding, tests ask for t
 
 import functools
 from collections import Counter
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +12,9 @@ import numpy as np
 import optax
 import pytest
 from jax.flatten_util import ravel_pytree
+from recorded_policy import TRUST, dist_of, problem_of, recorded, recorded_actor, recorded_gradients, to_flat, to_params
 from scipy.optimize import minimize
 
-from jaxalign import nets
 from jaxalign.core import Gaussian
 from jaxalign.saferl import policy_steps
 from jaxalign.saferl.constraints import unconstrained
@@ -25,7 +24,6 @@ from jaxalign.saferl.policy_steps import Problem, cpo, cpo_direction, cpo_dual, 
 from jaxalign.saferl.rollout import Transition
 from jaxalign.saferl.surrogates import clipped, ratio
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "saferl"
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
@@ -33,10 +31,6 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 def x64():
     with jax.enable_x64(True):
         yield
-
-
-def recorded(name):
-    return np.load(GOLDEN / f"{name}.npz")
 
 
 # --- conjugate gradients
@@ -244,36 +238,6 @@ def test_pcpo_projects_as_in_the_paper_in_single_precision():
 
 # --- a recorded actor: 5-16-16-3, tanh, and a standard deviation that does not see the observation
 
-NET = nets.mlp((5, 16, 16, 3))
-
-
-def to_params(data, flat):
-    """Our parameters from a flat vector in torch's order: log_std, then weight (out, in) and bias of every layer."""
-    parts, start = {}, 0
-    for name in data["param_order"].tolist():
-        shape = data[f"param__{name}"].shape
-        parts[name] = jnp.asarray(flat[start : start + np.prod(shape)].reshape(shape))
-        start += np.prod(shape)
-    assert start == len(flat)
-    layers = {i: {"kernel": parts[f"mean.{2 * i}.weight"].T, "bias": parts[f"mean.{2 * i}.bias"]} for i in range(3)}
-    return {"log_std": parts["log_std"], "mean": {"layers": layers}}
-
-
-def to_flat(params):
-    """The inverse of `to_params`."""
-    layers = [params["mean"]["layers"][i] for i in range(3)]
-    parts = [params["log_std"], *(x for layer in layers for x in (layer["kernel"].T, layer["bias"]))]
-    return np.concatenate([np.ravel(part) for part in parts])
-
-
-def dist_of(params, obs):
-    mean = NET.apply(params["mean"], obs)
-    return Gaussian(mean, jnp.broadcast_to(params["log_std"], mean.shape))
-
-
-def recorded_actor(data):
-    return to_params(data, np.concatenate([data[f"param__{name}"].ravel() for name in data["param_order"].tolist()]))
-
 
 def test_parameters_map_there_and_back():
     data = recorded("second_order_full")
@@ -325,38 +289,6 @@ def test_surrogates_have_the_recorded_value_and_gradient(name, surrogate, advant
     np.testing.assert_allclose(to_flat(gradient), data[f"grad_{name}"], rtol=1e-5, atol=2e-6)
 
 
-def problem_of(data, cost):
-    """The recorded batch as a problem whose advantages are as recorded: not standardised, one-step episodes."""
-    dtype = jnp.asarray(1.0).dtype
-    obs, action, log_prob, reward_adv, cost_adv = (
-        jnp.asarray(data[name], dtype) for name in ("obs", "act", "logp_old", "adv_r", "adv_c")
-    )
-    params = to_params(data, data["theta_before"].astype(dtype))
-    old = dist_of(params, obs)
-
-    def rho(params, rows):
-        return jnp.exp(dist_of(params, obs[rows]).log_prob(action[rows]) - log_prob[rows])
-
-    def reward_loss(params, rows):
-        return -jnp.mean(rho(params, rows) * reward_adv[rows])
-
-    def cost_change(params, rows):
-        return jnp.mean((rho(params, rows) - 1.0) * cost_adv[rows])[None]
-
-    def kl(params, rows):
-        return Gaussian(old.mean[rows], old.log_std[rows]).kl(dist_of(params, obs[rows])).mean()
-
-    def loss(params, rows):
-        return reward_loss(params, rows), kl(params, rows)
-
-    excess = jnp.asarray([cost - data["cost_limit"]], dtype)
-    return params, Problem(loss, reward_loss, cost_change, kl, excess, jnp.ones((), dtype), 64)
-
-
-# Recorded with the KL averaged over the three action components, ours is summed: delta and damping are thrice theirs.
-TRUST = {"delta": 0.03, "damping": 0.3}
-
-
 def test_the_fisher_product_is_the_recorded_one():
     data, actor = recorded("policy_losses"), recorded("second_order_full")
     np.testing.assert_array_equal(data["obs"], actor["obs"])
@@ -369,20 +301,6 @@ def test_the_fisher_product_is_the_recorded_one():
     product = to_flat(jax.jit(product_with)(to_params(data, data["fvp_vec"]))) / 3
     np.testing.assert_allclose(product, data["fvp_out_damping0.1"], rtol=1e-5, atol=1e-6)
     assert np.abs(product - 0.1 * data["fvp_vec"]).max() > 1.0  # not only damping
-
-
-def recorded_gradients(product, b, iterations):
-    """OmniSafe's conjugate gradients, on a third of our matrix."""
-
-    def iteration(_, carry):
-        x, residual, direction, square = carry
-        z = product(direction) / 3
-        alpha = square / (direction @ z + 1e-6)
-        x, residual = x + alpha * direction, residual - alpha * z
-        after = residual @ residual
-        return x, residual, residual + after / (square + 1e-6) * direction, after
-
-    return jax.lax.fori_loop(0, iterations, iteration, (jnp.zeros_like(b), b, b, b @ b))[0] / 3
 
 
 @functools.cache
@@ -498,7 +416,7 @@ def test_make_problem_states_the_batch_as_recorded():
     arrays = [data[name] for name in ("obs", "act", "logp_old")]
     obs, action, log_prob = (jnp.asarray(x.reshape(32, 2, *x.shape[1:])) for x in arrays)
     zeros, never = jnp.zeros((32, 2)), jnp.zeros((32, 2), bool)
-    batch = Transition(obs, action, log_prob, obs, zeros, zeros[..., None], never, never)
+    batch = Transition(obs, action, log_prob, obs, zeros, zeros, zeros[..., None], never, never)
     advantage = np.stack([data["adv_r"], data["adv_c"]], -1).reshape(32, 2, 2)
     step = first_order(optax.sgd(1.0), epochs=1, num_minibatches=1)
     parts = Parts(gae(0.99, 0.95), clipped(0.02), unconstrained(), step, CriticFit(1, 1, 1e-3))
@@ -548,7 +466,8 @@ def plane(curve=0.0, cost_curve=0.0, excess=(-1.0,), costs=((1.0, 0.0),), length
     def loss(params, rows):
         return reward_loss(params, rows), kl(params, rows)
 
-    return Problem(loss, reward_loss, cost_change, kl, jnp.asarray(excess), jnp.asarray(length), 4)
+    numbers = jnp.zeros(0), jnp.asarray(excess), jnp.asarray(length)
+    return Problem(loss, reward_loss, cost_change, kl, kl, *numbers, 4)
 
 
 def update(step, params, problem):
