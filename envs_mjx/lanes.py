@@ -56,9 +56,8 @@ def where(
 
     @batched.def_vmap
     def _(axis_size, in_batched, *operands):
-        merged = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), _fill(axis_size, in_batched, operands))
-        out = jax.tree.map(lambda x: x.reshape(axis_size, -1, *x.shape[1:]), batched(*merged))
-        return out, jax.tree.map(lambda _: True, default)
+        merged = _merge(_fill(axis_size, in_batched, operands))
+        return _unmerge(axis_size, batched(*merged)), jax.tree.map(lambda _: True, default)
 
     return single(pred, default, args)
 
@@ -89,10 +88,7 @@ def while_loop(cond: Callable[[T], Bool[Array, ""]], body: Callable[[T], T], ini
     @batched.def_vmap
     def _(axis_size, in_batched, init):
         (init,) = _fill(axis_size, in_batched, (init,))
-        merged = batched(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), init))
-        return jax.tree.map(lambda x: x.reshape(axis_size, -1, *x.shape[1:]), merged), jax.tree.map(
-            lambda _: True, init
-        )
+        return _unmerge(axis_size, batched(_merge(init))), jax.tree.map(lambda _: True, init)
 
     return single(init)
 
@@ -108,6 +104,16 @@ def _in_turns(cond, body, init, chunk: int):
         return jax.tree.map(lambda old, x: old.at[lanes].set(x, mode="drop"), carry, new)
 
     return jax.lax.while_loop(lambda carry: unfinished(carry).any(), turn, init)
+
+
+def _merge(operands):
+    """The first two axes made one (sizes are spelled out: an empty array does not tell them)."""
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), operands)
+
+
+def _unmerge(axis_size: int, out):
+    """The first axis split again."""
+    return jax.tree.map(lambda x: x.reshape(axis_size, x.shape[0] // axis_size, *x.shape[1:]), out)
 
 
 def _fill(axis_size: int, in_batched, operands):

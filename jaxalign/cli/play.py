@@ -16,7 +16,7 @@ from jaxalign.cli import run
 from jaxalign.core import prng
 from jaxalign.core.errors import UserError
 from jaxalign.core.types import Env
-from jaxalign.saferl import evaluation
+from jaxalign.saferl import evaluation, worlds
 
 FRAMES_PER_SECOND = 25
 DEFAULT_ENV = "SafetyPointGoal1-v0"
@@ -85,7 +85,7 @@ def play(config: Play) -> Path:
 def _policy(config: Play, trained: run.TrainConfig) -> tuple[Env, Act]:
     assert config.policy is not None
     env, state = run.restore(config.policy, trained)
-    return env, evaluation.actor(env, trained.learner, state, config.deterministic)
+    return env, evaluation.actor(env, trained.sizes, state, config.deterministic)
 
 
 def _random(env_id: str, engine: str | None) -> tuple[Env, Act]:
@@ -102,7 +102,7 @@ def _episodes(config: Play, env: Env, act: Act) -> list[Frame]:
     @jax.jit
     def step(key, time, state, obs):
         state, after = env.step(state, act(jax.random.fold_in(key, time), obs))
-        return state, after, render.seen(state)
+        return state, after, render.seen(worlds.bare(state))
 
     frames = []
     root = prng.stream(jax.random.key(config.seed), "play")

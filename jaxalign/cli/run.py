@@ -20,7 +20,7 @@ from jaxalign import dist, saferl, track
 from jaxalign.core import prng
 from jaxalign.core.errors import UserError
 from jaxalign.core.types import Env, Learner
-from jaxalign.saferl import evaluation, onpolicy
+from jaxalign.saferl import evaluation
 
 VIDEO_FRAMES = 250
 
@@ -43,7 +43,8 @@ class TrainConfig:
         checkpoint_seconds: time between checkpoints; 0 saves after every iteration.
         eval_episodes: episodes of the closing evaluation.
         video: whether to film the final policy.
-        learner: sizes of the learner.
+        learner: sizes of on-policy learners.
+        off_policy: sizes of off-policy learners (DDPG, TD3, SAC).
     """
 
     algorithm: str = "ppo_lag"
@@ -60,11 +61,18 @@ class TrainConfig:
     eval_episodes: int = 100
     video: bool = True
     learner: saferl.OnPolicyConfig = dataclasses.field(default_factory=saferl.OnPolicyConfig)
+    off_policy: saferl.OffPolicyConfig = dataclasses.field(default_factory=saferl.OffPolicyConfig)
+
+    @property
+    def sizes(self) -> saferl.OnPolicyConfig | saferl.OffPolicyConfig:
+        """Those of the family that the algorithm belongs to."""
+        default = saferl.CATALOGUE[saferl.resolve(self.algorithm)].config
+        return self.off_policy if isinstance(default, saferl.OffPolicyConfig) else self.learner
 
     @property
     def iterations(self) -> int:
         """Learner iterations of the whole run."""
-        return -(-self.steps // self.learner.steps_per_iteration)
+        return -(-self.steps // self.sizes.steps_per_iteration)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +97,7 @@ def prepare_devices(config: TrainConfig) -> int:
         with contextlib.suppress(RuntimeError):  # JAX already runs with the devices it has
             jax.config.update("jax_num_cpu_devices", cores)
     keep_programs()
-    available, num_envs = jax.device_count(), config.learner.num_envs
+    available, num_envs = jax.device_count(), config.sizes.num_envs
     if config.devices is None:
         return max(n for n in range(1, available + 1) if num_envs % n == 0)
     if config.devices > available:
@@ -106,10 +114,10 @@ def keep_programs() -> None:
 
 def check(config: TrainConfig) -> None:
     """Raises UserError for numbers that make no sense, before anything is built."""
-    sizes = config.learner
+    sizes, group = config.sizes, "learner" if config.sizes is config.learner else "off-policy"
     for name, value in (("num-envs", sizes.num_envs), ("rollout-length", sizes.rollout_length)):
         if value < 1:
-            raise UserError(f"--learner.{name} is {value}; choose 1 or more.")
+            raise UserError(f"--{group}.{name} is {value}; choose 1 or more.")
     if config.steps < 1:
         raise UserError(f"--steps is {config.steps}; choose a positive number of environment steps.")
     if config.eval_episodes < 2:
@@ -145,7 +153,7 @@ def build(config: TrainConfig) -> tuple[Env, Learner, dist.Mesh]:
         env,
         config.cost_limit,
         total_iterations=config.iterations,
-        config=config.learner,
+        config=config.sizes,
         mesh=mesh,
     )
     return env, learner, mesh
@@ -185,13 +193,13 @@ def evaluate(folder: Path, episodes: int, seed: int, deterministic: bool, video:
 
 
 def restore(folder: Path, config: TrainConfig) -> tuple[Env, Any]:
-    """Environment and learner's state of the last checkpoint of a run.
+    """Environment as the policy sees it, and learner's state of the last checkpoint of a run.
 
     Raises:
         UserError: there is no checkpoint, or it cannot be read.
     """
     run = _Run(config, folder, *build(config))
-    return run.env, run.checkpoints.restore(run.like())
+    return saferl.world(config.algorithm, run.env, config.cost_limit), run.checkpoints.restore(run.like())
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -208,9 +216,10 @@ def read_config(folder: Path) -> TrainConfig:
     path = folder / "config.json"
     try:
         raw = json.loads(path.read_text())
-        learner = raw["learner"] | {"hidden": tuple(raw["learner"]["hidden"])}
         known: dict[str, Any] = {field.name: raw[field.name] for field in dataclasses.fields(TrainConfig)}
-        known |= {"learner": saferl.OnPolicyConfig(**learner), "out": folder.parent, "name": folder.name}
+        for name, family in (("learner", saferl.OnPolicyConfig), ("off_policy", saferl.OffPolicyConfig)):
+            known[name] = family(**raw[name] | {"hidden": tuple(raw[name]["hidden"])})
+        known |= {"out": folder.parent, "name": folder.name}
         known |= {name: tuple(known[name]) for name in ("cost_limit", "costs")}
         return TrainConfig(**known)
     except FileNotFoundError:
@@ -228,7 +237,7 @@ class _Run:
         self.limits = dict(zip(config.costs, config.cost_limit, strict=True))
         self.key = jax.random.key(config.seed)
         shape = jax.eval_shape(learner.init, self.key)
-        self.where = dist.shardings(shape, mesh, onpolicy.SPLIT)
+        self.where = dist.shardings(shape, mesh, saferl.SPLIT)
         self.shape = shape
 
     def like(self):
@@ -241,7 +250,7 @@ class _Run:
         """Trains to the end or until asked to stop, then evaluates."""
         state = self.checkpoints.restore(self.like()) if resume else self._begin()
         done = int(state.iteration)
-        trackers = self._trackers(done * self.config.learner.steps_per_iteration if resume else None)
+        trackers = self._trackers(done * self.config.sizes.steps_per_iteration if resume else None)
         try:
             with dist.StopRequest() as stop:
                 state = self._loop(state, done, trackers, stop)
@@ -285,7 +294,7 @@ class _Run:
 
     def _record(self, iteration: int, info, trackers: track.Tracker, clock: "_Clock") -> None:
         info = jax.device_get(info)
-        costs, spi = self.config.costs, self.config.learner.steps_per_iteration
+        costs, spi = self.config.costs, self.config.sizes.steps_per_iteration
         metrics = {"episode_return": float(info.episode_return)}
         metrics |= {f"episode_cost/{name}": float(x) for name, x in zip(costs, info.episode_cost, strict=True)}
         metrics |= {f"multiplier/{name}": float(x) for name, x in zip(costs, info.multiplier, strict=False)}
@@ -294,7 +303,7 @@ class _Run:
         trackers.log(iteration * spi, metrics)
 
     def _trackers(self, resume_step: int | None) -> track.Composite:
-        total = self.config.iterations * self.config.learner.steps_per_iteration
+        total = self.config.iterations * self.config.sizes.steps_per_iteration
         return track.Composite(
             [
                 track.Jsonl(self.folder / "metrics.jsonl", resume_step),
@@ -305,9 +314,10 @@ class _Run:
 
     def evaluate(self, state, seed: int, name: str, deterministic: bool = False) -> evaluation.Evaluation:
         """Evaluates, films, writes `NAME.json` and prints the closing table."""
-        act = evaluation.actor(self.env, self.config.learner, state, deterministic)
+        world = saferl.world(self.config.algorithm, self.env, self.config.cost_limit)
+        act = evaluation.actor(world, self.config.sizes, state, deterministic)
         key = prng.stream(jax.random.key(seed), "evaluation")
-        outcome = evaluation.evaluate(self.env, act, key, self.config.eval_episodes)
+        outcome = evaluation.evaluate(world, act, key, self.config.eval_episodes)
         costs = {name: outcome.costs[:, k] for k, name in enumerate(self.config.costs)}
         summary = {"episodes": self.config.eval_episodes, "seed": seed, "deterministic": deterministic}
         summary["return"] = outcome.returns.tolist()

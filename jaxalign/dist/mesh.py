@@ -36,7 +36,9 @@ def check_divisible(num_envs: int, mesh: Mesh) -> None:
         raise UserError(f"num_envs is {num_envs}, which cannot be split over {mesh.size} devices; choose a multiple.")
 
 
-def over_envs(fun: Callable[..., Any], mesh: Mesh, in_axes: tuple[int | None, ...], out_axes: Any) -> Callable[..., Any]:
+def over_envs(
+    fun: Callable[..., Any], mesh: Mesh, in_axes: tuple[int | None, ...], out_axes: Any
+) -> Callable[..., Any]:
     """`fun` run on every device with its share of the environments.
 
     Args:
@@ -53,16 +55,21 @@ def over_envs(fun: Callable[..., Any], mesh: Mesh, in_axes: tuple[int | None, ..
         return x is None or isinstance(x, int)
 
     out_specs = jax.tree.map(spec, out_axes, is_leaf=is_axis)
-    return jax.shard_map(
-        fun, mesh=mesh, in_specs=tuple(map(spec, in_axes)), out_specs=out_specs, check_vma=False
-    )
+    return jax.shard_map(fun, mesh=mesh, in_specs=tuple(map(spec, in_axes)), out_specs=out_specs, check_vma=False)
 
 
-def shardings(state: Any, mesh: Mesh, split: Collection[str]) -> Any:
-    """Where the leaves of a named-tuple state live: fields in `split` along their first axis, the rest replicated."""
-    across, everywhere = NamedSharding(mesh, PartitionSpec(ENVS)), NamedSharding(mesh, PartitionSpec())
+def shardings(state: Any, mesh: Mesh, split: Collection[str], axis: int = 0) -> Any:
+    """Where the leaves of a named-tuple state live: arrays in the fields `split` along an axis, all else everywhere.
+
+    Args:
+        state: arrays or their shapes.
+        mesh: devices.
+        split: names of the fields whose arrays count environments.
+        axis: which of their axes does: 1 if the state is that of a sweep.
+    """
+    across, everywhere = NamedSharding(mesh, PartitionSpec(*[None] * axis, ENVS)), NamedSharding(mesh, PartitionSpec())
 
     def field(name: str, value: Any) -> Any:
-        return jax.tree.map(lambda _: across if name in split else everywhere, value)
+        return jax.tree.map(lambda x: across if name in split and x.ndim > axis else everywhere, value)
 
     return type(state)(*(field(name, getattr(state, name)) for name in state._fields))

@@ -159,7 +159,7 @@ def make(
         name: one of `names()`, or OmniSafe's spelling of it.
         env: environment; its ``spec.cost_names`` are the constraints, see `rollout.select_costs`.
         limit: highest allowed cost per episode, one per constraint.
-        total_iterations: over which the learning rate decays.
+        total_iterations: over which the learning rate of on-policy algorithms decays.
         config: sizes; the row's defaults if None.
         mesh: devices; all if None.
 
@@ -170,5 +170,8 @@ def make(
     parts, config = row.parts(), config or row.config
     if type(config) is not type(row.config):
         raise UserError(f"{name} takes sizes of the class {type(row.config).__name__}, not {type(config).__name__}.")
-    drive = off_policy if isinstance(parts, o.Parts) else on_policy
-    return drive(env, limit, parts, config, total_iterations, mesh or make_mesh())
+    if isinstance(parts, o.Parts):
+        assert isinstance(config, OffPolicyConfig)
+        return off_policy(env, limit, parts, config, mesh or make_mesh())
+    assert isinstance(config, OnPolicyConfig)
+    return on_policy(env, limit, parts, config, total_iterations, mesh or make_mesh())

@@ -1,5 +1,6 @@
 """Evaluation over whole episodes."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,9 +11,9 @@ from jaxtyping import Array, Float, Int
 
 from jaxalign.core.types import Env, PRNGKey
 from jaxalign.saferl import offpolicy, onpolicy
-from jaxalign.saferl.offpolicy import OffPolicyConfig
+from jaxalign.saferl.offpolicy import OffPolicyConfig, OffPolicyState
 from jaxalign.saferl.onpolicy import OnPolicyConfig
-from jaxalign.saferl.worlds import TASK_REWARD
+from jaxalign.saferl.worlds import TASK_REWARD, bare
 
 Config = OnPolicyConfig | OffPolicyConfig
 Act = Callable[[PRNGKey, Array], Array]
@@ -42,6 +43,11 @@ class Evaluation(NamedTuple):
     film: Film
 
 
+def learned(state: Any) -> Any:
+    """The part of a learner's state that acts."""
+    return offpolicy.learned(state) if isinstance(state, OffPolicyState) else onpolicy.learned(state)
+
+
 def actor(env: Env, config: Config, state: Any, deterministic: bool = False) -> Act:
     """The policy of a learner's state on raw observations.
 
@@ -52,39 +58,68 @@ def actor(env: Env, config: Config, state: Any, deterministic: bool = False) -> 
         deterministic: take the mean instead of a sample. Limits hold for the sampled policy, which is what is trained.
             Off-policy actors without entropy act without exploration noise either way.
     """
-    if isinstance(config, OffPolicyConfig):
-        return offpolicy.act(env, config, state, deterministic)
-    return onpolicy.act(env, config, state, deterministic)
+    return functools.partial(_chooser(env, config, deterministic), jax.device_get(learned(state)))
+
+
+def _chooser(env: Env, config: Config, deterministic: bool):
+    family = offpolicy if isinstance(config, OffPolicyConfig) else onpolicy
+    return family.actor(env, config, deterministic)
 
 
 def evaluate(env: Env, act: Act, key: PRNGKey, episodes: int) -> Evaluation:
     """Runs `episodes` full episodes side by side, each from its own reset until it ends.
 
     Args:
-        env: environment, with the costs to report.
+        env: environment as the policy sees it, with the costs to report.
         act: ``(key, obs) -> action`` of one environment.
         key: randomness.
         episodes: N.
     """
+    return _collected(jax.device_get(jax.jit(lambda key: _play(env, act, key, episodes))(key)))
+
+
+def evaluate_sweep(env: Env, config: Config, states: Any, key: PRNGKey, episodes: int) -> list[Evaluation]:
+    """`evaluate` for every member of a sweep, in one program: every policy on the same episodes.
+
+    Args:
+        env: environment as the policies see it.
+        config: with which the learner was built.
+        states: of the learners, stacked on the first axis.
+        key: randomness.
+        episodes: N.
+    """
+    choose = _chooser(env, config, False)
+
+    @jax.jit
+    def run(learned, key):
+        return jax.vmap(lambda mine: _play(env, functools.partial(choose, mine), key, episodes))(learned)
+
+    out = jax.device_get(run(learned(states), key))
+    members = jax.tree.leaves(out)[0].shape[0]
+    return [_collected(jax.tree.map(lambda x, i=i: x[i], out)) for i in range(members)]
+
+
+def _play(env: Env, act: Act, key: PRNGKey, episodes: int):
+    """Rewards, costs and whether the episode ran [T, N], and the states of the first."""
 
     def one_step(carry, _):
         state, obs, key, running = carry
         keys = jax.vmap(jax.random.split)(key)
         action = jax.vmap(act)(keys[:, 1], obs)
         state, after = jax.vmap(env.step)(state, action)
-        reward = after.info.get(TASK_REWARD, after.reward)
-        reward, cost = jnp.where(running, reward, 0.0), jnp.where(running[:, None], after.cost, 0.0)
-        out = reward, cost, running, jax.tree.map(lambda x: x[0], _without_keys(state))
+        reward = jnp.where(running, after.info.get(TASK_REWARD, after.reward), 0.0)
+        cost = jnp.where(running[:, None], after.cost, 0.0)
+        out = reward, cost, running, jax.tree.map(lambda x: x[0], _without_keys(bare(state)))
         return (state, after.obs, keys[:, 0], running & ~(after.terminated | after.truncated)), out
 
-    @jax.jit
-    def run(key):
-        keys = jax.vmap(lambda k: jax.random.split(k, 2))(jax.random.split(key, episodes))
-        state, obs = jax.vmap(env.reset)(keys[:, 0])
-        start = state, obs, keys[:, 1], jnp.ones(episodes, bool)
-        return jax.lax.scan(one_step, start, None, length=env.spec.horizon)[1]
+    keys = jax.vmap(lambda k: jax.random.split(k, 2))(jax.random.split(key, episodes))
+    state, obs = jax.vmap(env.reset)(keys[:, 0])
+    start = state, obs, keys[:, 1], jnp.ones(episodes, bool)
+    return jax.lax.scan(one_step, start, None, length=env.spec.horizon)[1]
 
-    reward, cost, running, states = jax.device_get(run(key))
+
+def _collected(out) -> Evaluation:
+    reward, cost, running, states = out
     film = Film(states, reward[:, 0], cost[:, 0])
     return Evaluation(reward.sum(0), cost.sum(0), running.sum(0), film)
 

@@ -280,13 +280,13 @@ def updater(env: Env, parts: Parts, config: OffPolicyConfig):
 
     def update(key, learned: Learned, buffer: Replay, duals, hyper: Hyper):
         def one(learned, key):
-            keys = jax.random.split(key, 2 * delay + 1)
-            errors, batch = jnp.float32(0.0), None
-            for i in range(delay):
-                batch = replay.sample(buffer, keys[2 * i], per_env)
-                learned, error = critics(keys[2 * i + 1], learned, batch, hyper)
+            *pairs, key_actor = jax.random.split(key, 2 * delay + 1)
+            batches = [replay.sample(buffer, key, per_env) for key in pairs[::2]]
+            errors = jnp.float32(0.0)
+            for key_target, batch in zip(pairs[1::2], batches, strict=True):
+                learned, error = critics(key_target, learned, batch, hyper)
                 errors += error / delay
-            learned, actor_error = actor(keys[-1], learned, batch, duals, hyper)
+            learned, actor_error = actor(key_actor, learned, batches[-1], duals, hyper)
             return learned, (errors, actor_error)
 
         learned, errors = jax.lax.scan(one, learned, jax.random.split(key, config.updates // delay))
@@ -311,20 +311,22 @@ def collector(env: Env, parts: Parts, config: OffPolicyConfig, mesh: Mesh):
     return dist.over_envs(collect, mesh, (None, None, 0), (0, 1))
 
 
-def act(env: Env, config: OffPolicyConfig, state: "OffPolicyState", deterministic: bool):
-    """``(key, obs) -> action`` of a learner's state, in the environment's own range.
+def learned(state: "OffPolicyState") -> Any:
+    """The part of a learner's state that acts."""
+    return state.actor
+
+
+def actor(env: Env, config: OffPolicyConfig, deterministic: bool):
+    """``(learned, key, obs) -> action`` in the environment's own range.
 
     A squashed Gaussian, told by its twice as many outputs, is sampled unless `deterministic`.
     """
     low, high = (jnp.array(bound) for bound in (env.spec.action_low, env.spec.action_high))
-    params = jax.device_get(state.actor)
-    outputs = params["layers"][len(config.hidden)]["bias"].shape[-1]
-    stochastic = outputs == 2 * env.spec.action_size
-    network = nets.mlp((env.spec.obs_size, *config.hidden, outputs), jax.nn.relu)
 
-    def choose(key, obs):
-        out = network.apply(params, obs)
-        if stochastic:
+    def choose(params, key, obs):
+        outputs = params["layers"][len(config.hidden)]["bias"].shape[-1]
+        out = nets.mlp((env.spec.obs_size, *config.hidden, outputs), jax.nn.relu).apply(params, obs)
+        if outputs == 2 * env.spec.action_size:
             dist_of = squashed(out)
             action = dist_of.mode() if deterministic else dist_of.sample_and_log_prob(key)[0]
         else:
@@ -354,9 +356,7 @@ def check(env: Env, limit: Sequence[float], parts: Parts, config: OffPolicyConfi
     dist.check_divisible(config.num_envs, mesh)
 
 
-def off_policy(
-    env: Env, limit: Sequence[float], parts: Parts, config: OffPolicyConfig, total_iterations: int, mesh: Mesh
-) -> Learner:
+def off_policy(env: Env, limit: Sequence[float], parts: Parts, config: OffPolicyConfig, mesh: Mesh) -> Learner:
     """Builds the learner; one step consumes ``config.steps_per_iteration`` transitions.
 
     Args:
@@ -364,7 +364,6 @@ def off_policy(
         limit: highest allowed cost per episode, one per constraint.
         parts: the algorithm.
         config: sizes.
-        total_iterations: not needed; learning rates are constant.
         mesh: devices to spread the environments over.
 
     Raises:
@@ -394,7 +393,7 @@ def off_policy(
             constraint=parts.constraint.init(len(limit)),
             replay=replay.empty(_experience(data), slots),
             rollout=envs,
-            tally=Tally(*(jnp.zeros(()) for _ in range(3)), jnp.zeros(len(limit))),
+            tally=Tally(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()), jnp.zeros(len(limit))),
             hyper=Hyper(*(jnp.asarray(x, jnp.float32) for x in hyper)),
             iteration=jnp.int32(0),
             key=prng.stream(key, "updates"),

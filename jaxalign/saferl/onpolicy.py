@@ -163,12 +163,17 @@ def collector(env: Env, world: World, limit: Sequence[float], config: OnPolicyCo
     return dist.over_envs(collect, mesh, (None, None, None, None, 0), (0, 1))
 
 
-def act(env: Env, config: OnPolicyConfig, state: "OnPolicyState", deterministic: bool):
-    """``(key, obs) -> action`` of a learner's state; the mean if `deterministic`."""
-    policy, normalise = gaussian_policy(env, config), normaliser(config)
-    params, statistics = jax.device_get((state.policy, state.statistics))
+def learned(state: "OnPolicyState") -> Any:
+    """The part of a learner's state that acts."""
+    return state.policy, state.statistics
 
-    def choose(key, obs):
+
+def actor(env: Env, config: OnPolicyConfig, deterministic: bool):
+    """``(learned, key, obs) -> action``; the mean if `deterministic`."""
+    policy, normalise = gaussian_policy(env, config), normaliser(config)
+
+    def choose(learned, key, obs):
+        params, statistics = learned
         dist_of = policy.dist(params, normalise(statistics, obs))
         return dist_of.mean if deterministic else dist_of.sample(key)
 

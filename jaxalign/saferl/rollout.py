@@ -101,7 +101,6 @@ def rollout(
     Returns:
         The environments and the transitions, ``[T, B, ...]``.
     """
-
     env = world(*context)
 
     def reset(key, *context):  # closes over no traced value, as `lanes` asks for

@@ -27,6 +27,11 @@ class BudgetState(NamedTuple):
     left: Budget
 
 
+def bare(state: Any) -> Any:
+    """The environment's own state, without what a world has added."""
+    return state.env if isinstance(state, BudgetState) else state
+
+
 def plain(env: Env, budget: Budget, limit: Budget) -> Env:
     """The environment as it is."""
     return env

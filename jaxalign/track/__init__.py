@@ -3,7 +3,7 @@
 from jaxalign.track.figures import learning_curve, learning_curves_over_seeds
 from jaxalign.track.progress import Progress
 from jaxalign.track.table import evaluation_table, interval
-from jaxalign.track.tracker import Composite, Jsonl, TensorBoard, Tracker, read_jsonl
+from jaxalign.track.tracker import Composite, Jsonl, TensorBoard, Tracker, read_jsonl, replacing
 
 __all__ = [
     "Composite",
@@ -16,4 +16,5 @@ __all__ = [
     "learning_curve",
     "learning_curves_over_seeds",
     "read_jsonl",
+    "replacing",
 ]
