@@ -1,0 +1,1 @@
+"""The GNSS digital twin: files, satellites, atmosphere, city, rays, fixes, corrections."""
