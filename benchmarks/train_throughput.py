@@ -1,6 +1,7 @@
 """End-to-end training speed: environment steps per second, rollout and update apart, compile time and peak memory.
 
     python benchmarks/train_throughput.py [--algorithms ppo_lag cpo ...]
+    python benchmarks/train_throughput.py --seeds 8 --algorithms ppo_lag
 
 "end to end" is the whole learner step, timed over many iterations as `jaxalign train` runs it; "rollout" times the same
 simulation and policy alone; the update is the difference. Nothing is left out but compilation, which is given apart.
@@ -10,6 +11,7 @@ per sample for a forward and backward pass; three networks and 8 passes make 1.2
 """
 
 import argparse
+import dataclasses
 import os
 import resource
 import time
@@ -62,11 +64,19 @@ def rollout_alone(algorithm: str, env, config, mesh):
     return simulate
 
 
+def prepared(algorithm: str, env, iterations: int):
+    """Learner, sizes, mesh; off-policy learners without their first random steps, in which they do not update."""
+    config, mesh = saferl.CATALOGUE[algorithm].config, dist.make_mesh()
+    if isinstance(config, saferl.OffPolicyConfig):
+        config = dataclasses.replace(config, random_steps=0)
+    learner = saferl.make(algorithm, env, LIMIT, total_iterations=iterations, config=config, mesh=mesh)
+    return learner, config, mesh
+
+
 def measure(algorithm: str, env_id: str, engine: str | None, iterations: int) -> str:
     """A row of the table."""
     env = saferl.select_costs(envs_mjx.make(env_id, engine), ("cost",))
-    config, mesh = saferl.CATALOGUE[algorithm].config, dist.make_mesh()
-    learner = saferl.make(algorithm, env, LIMIT, total_iterations=iterations, config=config, mesh=mesh)
+    learner, config, mesh = prepared(algorithm, env, iterations)
     where = dist.shardings(jax.eval_shape(learner.init, jax.random.key(0)), mesh, saferl.SPLIT)
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     init = jax.jit(learner.init, out_shardings=where)
@@ -82,6 +92,22 @@ def measure(algorithm: str, env_id: str, engine: str | None, iterations: int) ->
     return "| " + " | ".join(cells) + " |"
 
 
+def sweep(algorithm: str, env_id: str, engine: str | None, iterations: int, seeds: int) -> str:
+    """Seconds per iteration of one seed, and of `seeds` in one program."""
+    env = saferl.select_costs(envs_mjx.make(env_id, engine), ("cost",))
+    learner, _, mesh = prepared(algorithm, env, iterations)
+    cells = []
+    for number in (1, seeds):
+        keys = jax.random.split(jax.random.key(0), number)
+        shape = jax.eval_shape(jax.vmap(learner.init), keys)
+        where = dist.shardings(shape, mesh, saferl.SPLIT, axis=1)
+        state = jax.jit(jax.vmap(learner.init), out_shardings=where)(keys)
+        step = jax.jit(jax.vmap(learner.step), in_shardings=(where,), out_shardings=(where, None), donate_argnums=0)
+        cells.append(clock(step, state, iterations)[1])
+    one, many = cells
+    return f"| {algorithm} | {env_id} | {one:.2f} | {many:.2f} | {many / one:.1f} |"
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -89,8 +115,15 @@ def main() -> None:
     parser.add_argument("--env", default="SafetyPointGoal1-v0")
     parser.add_argument("--engine", default=None)
     parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=0, help="time a sweep of so many seeds beside one, instead")
     args = parser.parse_args()
-    print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}, {saferl.OnPolicyConfig()}\n")
+    print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}\n")
+    if args.seeds:
+        print(f"| algorithm | environment | s per iteration, 1 seed | {args.seeds} seeds in one program | ratio |")
+        print("|---|---|---|---|---|")
+        for algorithm in args.algorithms:
+            print(sweep(algorithm, args.env, args.engine, args.iterations, args.seeds), flush=True)
+        return
     print("| algorithm | environment | engine | env-steps/s | rollout alone | rollout s | update s | compile s |")
     print("|---|---|---|---|---|---|---|---|")
     for algorithm in args.algorithms:

@@ -8,13 +8,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 import envs_mjx
 from jaxalign import saferl
-from jaxalign.cli import play, run
+from jaxalign.cli import config, play, run
 from jaxalign.core.errors import UserError
 
 
@@ -53,8 +53,12 @@ class List:
     """List algorithms and environment ids, a line each."""
 
 
+_TRAIN = (
+    "Train a policy under cost limits. --config FILE takes defaults from a JSON file, such as the config.json of a run."
+)
+
 Command = (
-    Annotated[run.TrainConfig, tyro.conf.subcommand("train", description="Train a policy under cost limits.")]
+    Annotated[run.TrainConfig, tyro.conf.subcommand("train", description=_TRAIN)]
     | Annotated[Resume, tyro.conf.subcommand("resume")]
     | Annotated[Eval, tyro.conf.subcommand("eval")]
     | Annotated[play.Play, tyro.conf.subcommand("play")]
@@ -74,10 +78,22 @@ def _list() -> None:
         print(f"  {env_id:{width}s} observation {spec.obs_size}, action {spec.action_size}; {costs}")
 
 
+def _from_file(argv: list[str]) -> tuple[list[str], Any]:
+    """Takes ``--config FILE`` out of `jaxalign train`: the arguments left, and what they have as defaults."""
+    if argv[:1] != ["train"] or "--config" not in argv:
+        return argv, tyro.MISSING_NONPROP
+    at = argv.index("--config")
+    if at + 1 == len(argv):
+        raise UserError("--config needs a JSON file, such as the config.json of a run.")
+    return argv[:at] + argv[at + 2 :], config.read_file(Path(argv[at + 1]))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and runs it; returns the exit status."""
-    command = tyro.cli(Command, prog="jaxalign", description="Alignment experiments on accelerators.", args=argv)
+    description = "Alignment experiments on accelerators."
     try:
+        argv, default = _from_file(sys.argv[1:] if argv is None else argv)
+        command = tyro.cli(Command, prog="jaxalign", description=description, args=argv, default=default)
         if isinstance(command, run.TrainConfig):
             return _status(run.train(command))
         if isinstance(command, Resume):
@@ -91,6 +107,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"jaxalign: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read the output has seen enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("\njaxalign: interrupted; what was saved stays.", file=sys.stderr)
         return 130

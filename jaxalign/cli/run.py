@@ -17,62 +17,13 @@ import numpy as np
 import envs_mjx
 from envs_mjx import render
 from jaxalign import dist, saferl, track
+from jaxalign.cli.config import TrainConfig, check, read_config, to_json
 from jaxalign.core import prng
 from jaxalign.core.errors import UserError
 from jaxalign.core.types import Env, Learner
 from jaxalign.saferl import evaluation
 
 VIDEO_FRAMES = 250
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """A whole training run; `jaxalign train` without arguments runs the defaults.
-
-    Attributes:
-        algorithm: name in the catalogue (see `jaxalign list`).
-        env: environment id (see `jaxalign list`).
-        cost_limit: highest allowed cost per episode, one number per entry of `costs`.
-        costs: what is constrained: "cost" is the total that Safety-Gymnasium returns, or name single costs.
-        steps: environment steps to train for (rounded up to whole iterations).
-        seed: of everything random.
-        devices: how many to spread the environments over; by default all (on a CPU: its cores).
-        engine: physics engine, "mjx" or "mujoco"; by default the faster one on this platform.
-        name: of the folder under `out`; by default made from algorithm, environment and seed.
-        out: where runs are written.
-        checkpoint_seconds: time between checkpoints; 0 saves after every iteration.
-        eval_episodes: episodes of the closing evaluation.
-        video: whether to film the final policy.
-        learner: sizes of on-policy learners.
-        off_policy: sizes of off-policy learners (DDPG, TD3, SAC).
-    """
-
-    algorithm: str = "ppo_lag"
-    env: str = "SafetyPointGoal1-v0"
-    cost_limit: tuple[float, ...] = (25.0,)
-    costs: tuple[str, ...] = ("cost",)
-    steps: int = 10_000_000
-    seed: int = 0
-    devices: int | None = None
-    engine: str | None = None
-    name: str | None = None
-    out: Path = Path("runs")
-    checkpoint_seconds: float = 60.0
-    eval_episodes: int = 100
-    video: bool = True
-    learner: saferl.OnPolicyConfig = dataclasses.field(default_factory=saferl.OnPolicyConfig)
-    off_policy: saferl.OffPolicyConfig = dataclasses.field(default_factory=saferl.OffPolicyConfig)
-
-    @property
-    def sizes(self) -> saferl.OnPolicyConfig | saferl.OffPolicyConfig:
-        """Those of the family that the algorithm belongs to."""
-        default = saferl.CATALOGUE[saferl.resolve(self.algorithm)].config
-        return self.off_policy if isinstance(default, saferl.OffPolicyConfig) else self.learner
-
-    @property
-    def iterations(self) -> int:
-        """Learner iterations of the whole run."""
-        return -(-self.steps // self.sizes.steps_per_iteration)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,23 +61,6 @@ def keep_programs() -> None:
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "jaxalign" / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-
-
-def check(config: TrainConfig) -> None:
-    """Raises UserError for numbers that make no sense, before anything is built."""
-    sizes, group = config.sizes, "learner" if config.sizes is config.learner else "off-policy"
-    for name, value in (("num-envs", sizes.num_envs), ("rollout-length", sizes.rollout_length)):
-        if value < 1:
-            raise UserError(f"--{group}.{name} is {value}; choose 1 or more.")
-    if config.steps < 1:
-        raise UserError(f"--steps is {config.steps}; choose a positive number of environment steps.")
-    if config.eval_episodes < 2:
-        raise UserError(f"--eval-episodes is {config.eval_episodes}; an interval needs at least 2 episodes.")
-    if len(config.cost_limit) != len(config.costs):
-        raise UserError(
-            f"--cost-limit has {len(config.cost_limit)} numbers for {len(config.costs)} costs "
-            f"({', '.join(config.costs)}); give one per cost."
-        )
 
 
 def build(config: TrainConfig) -> tuple[Env, Learner, dist.Mesh]:
@@ -200,32 +134,6 @@ def restore(folder: Path, config: TrainConfig) -> tuple[Env, Any]:
     """
     run = _Run(config, folder, *build(config))
     return saferl.world(config.algorithm, run.env, config.cost_limit), run.checkpoints.restore(run.like())
-
-
-def to_json(config: Any) -> dict[str, Any]:
-    """A config as plain JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
-
-
-def read_config(folder: Path) -> TrainConfig:
-    """The config of an existing run.
-
-    Raises:
-        UserError: missing or unreadable.
-    """
-    path = folder / "config.json"
-    try:
-        raw = json.loads(path.read_text())
-        known: dict[str, Any] = {field.name: raw[field.name] for field in dataclasses.fields(TrainConfig)}
-        for name, family in (("learner", saferl.OnPolicyConfig), ("off_policy", saferl.OffPolicyConfig)):
-            known[name] = family(**raw[name] | {"hidden": tuple(raw[name]["hidden"])})
-        known |= {"out": folder.parent, "name": folder.name}
-        known |= {name: tuple(known[name]) for name in ("cost_limit", "costs")}
-        return TrainConfig(**known)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; give the folder of a run, such as runs/NAME.") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error!r}); it is damaged or of another version.") from None
 
 
 class _Run:

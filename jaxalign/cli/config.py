@@ -1,0 +1,138 @@
+"""The whole of a training run as one frozen config, from the command line or from a file."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxalign import saferl
+from jaxalign.core.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """A whole training run; `jaxalign train` without arguments runs the defaults.
+
+    Attributes:
+        algorithm: name in the catalogue (see `jaxalign list`).
+        env: environment id (see `jaxalign list`).
+        cost_limit: highest allowed cost per episode, one number per entry of `costs`.
+        costs: what is constrained: "cost" is the total that Safety-Gymnasium returns, or name single costs.
+        steps: environment steps to train for (rounded up to whole iterations).
+        seed: of everything random.
+        devices: how many to spread the environments over; by default all (on a CPU: its cores).
+        engine: physics engine, "mjx" or "mujoco"; by default the faster one on this platform.
+        name: of the folder under `out`; by default made from algorithm, environment and seed.
+        out: where runs are written.
+        checkpoint_seconds: time between checkpoints; 0 saves after every iteration.
+        eval_episodes: episodes of the closing evaluation.
+        video: whether to film the final policy.
+        learner: sizes of on-policy learners.
+        off_policy: sizes of off-policy learners (DDPG, TD3, SAC).
+    """
+
+    algorithm: str = "ppo_lag"
+    env: str = "SafetyPointGoal1-v0"
+    cost_limit: tuple[float, ...] = (25.0,)
+    costs: tuple[str, ...] = ("cost",)
+    steps: int = 10_000_000
+    seed: int = 0
+    devices: int | None = None
+    engine: str | None = None
+    name: str | None = None
+    out: Path = Path("runs")
+    checkpoint_seconds: float = 60.0
+    eval_episodes: int = 100
+    video: bool = True
+    learner: saferl.OnPolicyConfig = dataclasses.field(default_factory=saferl.OnPolicyConfig)
+    off_policy: saferl.OffPolicyConfig = dataclasses.field(default_factory=saferl.OffPolicyConfig)
+
+    @property
+    def sizes(self) -> saferl.OnPolicyConfig | saferl.OffPolicyConfig:
+        """Those of the family that the algorithm belongs to."""
+        default = saferl.CATALOGUE[saferl.resolve(self.algorithm)].config
+        return self.off_policy if isinstance(default, saferl.OffPolicyConfig) else self.learner
+
+    @property
+    def iterations(self) -> int:
+        """Learner iterations of the whole run."""
+        return -(-self.steps // self.sizes.steps_per_iteration)
+
+
+def check(config: TrainConfig) -> None:
+    """Raises UserError for numbers that make no sense, before anything is built."""
+    sizes, group = config.sizes, "learner" if config.sizes is config.learner else "off-policy"
+    for name, value in (("num-envs", sizes.num_envs), ("rollout-length", sizes.rollout_length)):
+        if value < 1:
+            raise UserError(f"--{group}.{name} is {value}; choose 1 or more.")
+    if config.steps < 1:
+        raise UserError(f"--steps is {config.steps}; choose a positive number of environment steps.")
+    if config.eval_episodes < 2:
+        raise UserError(f"--eval-episodes is {config.eval_episodes}; an interval needs at least 2 episodes.")
+    if len(config.cost_limit) != len(config.costs):
+        raise UserError(
+            f"--cost-limit has {len(config.cost_limit)} numbers for {len(config.costs)} costs "
+            f"({', '.join(config.costs)}); give one per cost."
+        )
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """A config as plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """The config of an existing run.
+
+    Raises:
+        UserError: missing or unreadable.
+    """
+    path = folder / "config.json"
+    raw = _read(path, "give the folder of a run, such as runs/NAME")
+    raw.pop("versions", None)
+    missing = {field.name for field in dataclasses.fields(TrainConfig)} - {*raw}
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(sorted(missing))}; it is damaged or of another version.")
+    return dataclasses.replace(_config(raw, path), out=folder.parent, name=folder.name)
+
+
+def read_file(path: Path) -> TrainConfig:
+    """A config from a JSON file: any of the fields of `TrainConfig`, as in a run's config.json; the rest are defaults.
+
+    Raises:
+        UserError: missing or unreadable, a field that is not known, or a value of the wrong kind.
+    """
+    raw = _read(path, "give a JSON file")
+    raw.pop("versions", None)
+    return _config(raw, path)
+
+
+def _read(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_text())
+        if not isinstance(raw, dict):
+            raise ValueError(f"a JSON {type(raw).__name__}")
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"{path} does not exist; {remedy}.") from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}); it is damaged or no JSON object.") from None
+    return raw
+
+
+def _config(raw: dict[str, Any], path: Path) -> TrainConfig:
+    families = {"learner": saferl.OnPolicyConfig, "off_policy": saferl.OffPolicyConfig}
+    for family, values in [(TrainConfig, raw), *((families[name], raw[name]) for name in families.keys() & raw.keys())]:
+        known = [field.name for field in dataclasses.fields(family)]
+        unknown = sorted({*values} - {*known})
+        if unknown:
+            raise UserError(f"{path}: unknown field {unknown[0]!r}; choose among {', '.join(known)}.")
+    try:
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+        for name in families.keys() & raw.keys():
+            sizes = {key: tuple(value) if isinstance(value, list) else value for key, value in raw[name].items()}
+            values[name] = families[name](**sizes)
+        if "out" in values:
+            values["out"] = Path(values["out"])
+        return TrainConfig(**values)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error!r}); it is damaged or of another version.") from None
