@@ -99,8 +99,9 @@ def navigation(env_id: str, engine: str | None = None) -> Navigation:
         return Navigation(env_id, agent, task(agent, level), engine)
     if env_id.endswith(("Vision-v0", "Vision-v1")):
         raise ValueError(f"{env_id}: pictures are drawn on the host; make it with envs_mjx.vision.make({env_id!r}).")
-    near = difflib.get_close_matches(env_id, ids(), n=1, cutoff=0.0)
-    raise ValueError(f"Unknown environment id {env_id!r}. Did you mean {near[0]!r}? envs_mjx.ids() names all.")
+    near = difflib.get_close_matches(env_id, ids(), n=1)
+    hint = f"Did you mean {near[0]!r}? envs_mjx.ids() names all." if near else f"Known ids: {', '.join(ids())}."
+    raise ValueError(f"Unknown environment id {env_id!r}. {hint}")
 
 
 @functools.cache

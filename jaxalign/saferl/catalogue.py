@@ -71,7 +71,7 @@ _cup = p.then_project(_ppo, p.adam(), target_kl=0.01, **_CUP)
 _cup_safepo = p.then_project(_ppo, p.adam(), target_kl=0.02, **_CUP)
 _saute, _early = w.saute(-1.0, 0.999), w.early_terminated()
 _slow_lag, _slow_pid = c.lagrangian(optax.adam(0.01)), c.pid(1e-3, 1e-4, 1e-4, penalty_max=100.0)
-_ddpg, _td3, _sac = o.deterministic(), o.deterministic(target_noise=0.2, noise_clip=0.5), o.maximum_entropy(0.2)
+_ddpg, _td3, _sac = o.deterministic(), o.deterministic(target_noise=0.2, noise_clip=0.5), o.maximum_entropy(0.02, 1e-3)
 
 # fmt: off
 CATALOGUE: dict[str, Row] = {

@@ -62,8 +62,9 @@ def actor(env: Env, config: Config, state: Any, deterministic: bool = False) -> 
 
 
 def _chooser(env: Env, config: Config, deterministic: bool):
-    family = offpolicy if isinstance(config, OffPolicyConfig) else onpolicy
-    return family.actor(env, config, deterministic)
+    if isinstance(config, OffPolicyConfig):
+        return offpolicy.actor(env, config, deterministic)
+    return onpolicy.actor(env, config, deterministic)
 
 
 def evaluate(env: Env, act: Act, key: PRNGKey, episodes: int) -> Evaluation:

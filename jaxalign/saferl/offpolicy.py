@@ -5,9 +5,10 @@ averages over about the last `WINDOW` horizons of experience, as (reward per ste
 are cut at evenly spread ages (`rollout.start`), so that all phases of an episode are seen equally.
 
 Numbers are OmniSafe's (https://github.com/PKU-Alignment/omnisafe, YAML defaults): networks, batch, learning rate,
-noise, delay, temperature, averaging. Deviations: an update every 32 steps (OmniSafe: every step of its one
-environment); multipliers move once per iteration, not per update, with rates to match; DDPG's targets come from the
-target actor, as in its paper; the cost critics' targets from the actions the policy takes, not from its mean.
+noise, delay, averaging. Deviations: an update every 8 steps (OmniSafe: every step of its one environment); SAC learns
+its temperature (OmniSafe: 0.2, or 1e-5 in its settings for single tasks, whose rewards per step are small); multipliers
+move once per iteration, not per update, with rates to match; DDPG's targets come from the target actor, as its paper says;
+the cost critics' targets from the actions the policy takes, not from its mean.
 """
 
 import dataclasses
@@ -42,12 +43,15 @@ class Actor(NamedTuple):
     Attributes:
         outputs: of the network, per action component.
         explore: ``(key, outputs) -> action`` in the environment.
-        improve: ``(key, outputs) -> (action, price)``, what is to have a high value at a low price.
-        target: ``(key, outputs) -> (action, price)``, what the critics' targets assume next.
+        improve: ``(key, outputs) -> (action, log-density)``: the former is to have a high value, the latter, times the
+            temperature, to be low; it is 0 without entropy.
+        target: ``(key, outputs) -> (action, log-density)``, what the critics' targets assume next.
         mode: ``outputs -> action`` without noise.
         slow_target: whether `target` is asked of the averaged actor.
         pessimistic: whether improvement looks at the smallest of the critics, not at the first.
         delay: critic updates per actor update.
+        temperature: worth of a nat of entropy, at first.
+        temperature_rate: learning rate of its logarithm; 0 keeps it.
     """
 
     outputs: int
@@ -58,6 +62,8 @@ class Actor(NamedTuple):
     slow_target: bool
     pessimistic: bool
     delay: int
+    temperature: float = 1.0
+    temperature_rate: float = 0.0
 
 
 def deterministic(noise: float = 0.1, target_noise: float = 0.0, noise_clip: float = 0.5) -> Actor:
@@ -80,15 +86,26 @@ def deterministic(noise: float = 0.1, target_noise: float = 0.0, noise_clip: flo
     return Actor(1, explore, improve, target, jnp.tanh, True, False, 2 if target_noise else 1)
 
 
-def maximum_entropy(temperature: float = 0.2) -> Actor:
-    """A squashed Gaussian whose entropy is worth `temperature` per nat: SAC (https://arxiv.org/abs/1812.05905)."""
+def maximum_entropy(temperature: float, temperature_rate: float = 0.0) -> Actor:
+    """A squashed Gaussian whose entropy is worth `temperature` per nat: SAC (https://arxiv.org/abs/1812.05905).
+
+    With a rate the temperature leads the entropy towards minus the number of action components, as in section 5 there.
+    """
 
     def sample(key, outputs):
-        action, log_prob = squashed(outputs).sample_and_log_prob(key)
-        return action, temperature * log_prob
+        return squashed(outputs).sample_and_log_prob(key)
 
     return Actor(
-        2, lambda key, out: sample(key, out)[0], sample, sample, lambda out: squashed(out).mode(), False, True, 2
+        2,
+        lambda key, outputs: sample(key, outputs)[0],
+        sample,
+        sample,
+        lambda outputs: squashed(outputs).mode(),
+        False,
+        True,
+        2,
+        temperature,
+        temperature_rate,
     )
 
 
@@ -127,7 +144,7 @@ class OffPolicyConfig:
 
     num_envs: int = 128
     rollout_length: int = 16
-    update_to_data: float = 1 / 32
+    update_to_data: float = 1 / 8
     batch_size: int = 256
     capacity: int = 1_000_000
     random_steps: int = 10_000
@@ -174,6 +191,8 @@ class OffPolicyState(NamedTuple):
     critic: Any
     critic_optimiser: Any
     targets: tuple[Any, Any]  # running averages of actor and critics
+    log_temperature: Float[Array, ""]
+    temperature_optimiser: Any
     constraint: Any
     replay: Replay
     rollout: RolloutState
@@ -191,6 +210,8 @@ class Learned(NamedTuple):
     critic: Any
     critic_optimiser: Any
     targets: tuple[Any, Any]
+    log_temperature: Float[Array, ""]
+    temperature_optimiser: Any
 
 
 class Models(NamedTuple):
@@ -248,6 +269,7 @@ def actor_loss(parts: Parts, duals, value: Float[Array, "N C"], price: Float[Arr
 def updater(env: Env, parts: Parts, config: OffPolicyConfig):
     """``(key, learned, replay, duals, hyper) -> (learned, (critic loss, actor loss))``: all updates of an iteration."""
     nets_, optimiser, delay = models(env, parts, config), policy_steps.adam(), parts.actor.delay
+    temper = optax.scale_by_adam()
     per_env = config.batch_size // config.num_envs
 
     def descend(gradients, opt, params, rate):
@@ -256,7 +278,8 @@ def updater(env: Env, parts: Parts, config: OffPolicyConfig):
     def critics(key, learned: Learned, batch: Experience, hyper: Hyper) -> tuple[Learned, Array]:
         slow_actor, slow_critic = learned.targets
         outputs = nets_.actor.apply(slow_actor if parts.actor.slow_target else learned.actor, batch.next_obs)
-        action, price = parts.actor.target(key, outputs)
+        action, log_prob = parts.actor.target(key, outputs)
+        price = jnp.exp(learned.log_temperature) * log_prob
         next_value = nets_.critic.apply(slow_critic, batch.next_obs, action)
         target = critic_targets(parts, batch, next_value, price, config.discount)
 
@@ -270,13 +293,18 @@ def updater(env: Env, parts: Parts, config: OffPolicyConfig):
 
     def actor(key, learned: Learned, batch: Experience, duals, hyper: Hyper) -> tuple[Learned, Array]:
         def loss(params):
-            action, price = parts.actor.improve(key, nets_.actor.apply(params, batch.obs))
-            return actor_loss(parts, duals, nets_.critic.apply(learned.critic, batch.obs, action), price)
+            action, log_prob = parts.actor.improve(key, nets_.actor.apply(params, batch.obs))
+            price = jnp.exp(learned.log_temperature) * log_prob
+            return actor_loss(parts, duals, nets_.critic.apply(learned.critic, batch.obs, action), price), log_prob
 
-        error, gradients = jax.value_and_grad(loss)(learned.actor)
+        (error, log_prob), gradients = jax.value_and_grad(loss, has_aux=True)(learned.actor)
         params, opt = descend(gradients, learned.actor_optimiser, learned.actor, hyper.learning_rate)
         targets = optax.incremental_update((params, learned.critic), learned.targets, config.averaging)
-        return learned._replace(actor=params, actor_optimiser=opt, targets=targets), error
+        surplus = -log_prob.mean() + env.spec.action_size  # of entropy over its target
+        direction, heat = temper.update(surplus, learned.temperature_optimiser)
+        cooler = learned.log_temperature - parts.actor.temperature_rate * jnp.asarray(direction)
+        new = {"actor": params, "actor_optimiser": opt, "targets": targets, "log_temperature": cooler}
+        return learned._replace(**new, temperature_optimiser=heat), error
 
     def update(key, learned: Learned, buffer: Replay, duals, hyper: Hyper):
         def one(learned, key):
@@ -390,6 +418,8 @@ def off_policy(env: Env, limit: Sequence[float], parts: Parts, config: OffPolicy
             critic=critic_params,
             critic_optimiser=jax.vmap(optimiser.init)(critic_params),
             targets=(actor_params, critic_params),
+            log_temperature=jnp.log(jnp.float32(parts.actor.temperature)),
+            temperature_optimiser=optax.scale_by_adam().init(jnp.float32(0.0)),
             constraint=parts.constraint.init(len(limit)),
             replay=replay.empty(_experience(data), slots),
             rollout=envs,
@@ -428,6 +458,7 @@ def off_policy(env: Env, limit: Sequence[float], parts: Parts, config: OffPolicy
             iteration=state.iteration + 1,
         )
         extra = {"critic_loss": critic_error, "actor_loss": actor_error, "episode_length": episode_length}
+        extra |= {"temperature": jnp.exp(learned.log_temperature)}
         return new, Info(per_episode[0], per_episode[1:], parts.constraint.multipliers(duals), extra)
 
     return Learner(init, step)
