@@ -2,7 +2,8 @@
 
     PEER_PYTHON peer.py ENV_ID POLICY.npz EPISODES.jsonl --episodes 100 --seed 0 --processes 2
 
-Every episode is appended to EPISODES.jsonl as soon as it is over; those already there are not repeated. Needs NumPy and
+POLICY.npz is what `jaxalign export` writes, with `numpy_policy.py` beside it. Every episode is appended to
+EPISODES.jsonl as soon as it is over; those already there are not repeated. Needs NumPy and
 safety-gymnasium==1.0.0 only.
 """
 
@@ -13,9 +14,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
-import policy as numpy_policy
 
 
 def episode(env, policy, seed):
@@ -47,6 +45,9 @@ class Player:
 
     def __init__(self, env_id, path):
         import safety_gymnasium
+
+        sys.path.insert(0, str(path.parent))
+        import numpy_policy
 
         self.env, self.policy = safety_gymnasium.make(env_id), numpy_policy.load(path)
 

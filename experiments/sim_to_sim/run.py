@@ -16,12 +16,11 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).parent))
 import peer
-import policy as numpy_policy
 from comparison import compare, table
 from config import Config, Task
-from export import export
 
 from jaxalign.cli import run as runs
+from jaxalign.cli.export import Export, export
 
 Episodes = dict[str, list[float]]  # "return" and "cost" of every episode
 
@@ -70,10 +69,8 @@ def _peer(folder: Path, config: Config) -> Episodes:
 
 
 def _play(folder: Path, path: Path, config: Config) -> None:
-    train = runs.read_config(folder)
-    _, state = runs.restore(folder, train)
-    numpy_policy.save(folder / "policy.npz", export(state, train.learner.normalise_obs))
-    command = [config.peer_python, peer.__file__, train.env, str(folder / "policy.npz"), str(path)]
+    policy, *_ = export(Export(folder))
+    command = [config.peer_python, peer.__file__, runs.read_config(folder).env, str(policy), str(path)]
     options = {"episodes": config.peer_episodes, "seed": config.seed, "processes": config.processes}
     command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
     try:

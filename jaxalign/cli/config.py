@@ -1,6 +1,7 @@
 """The whole of a training run as one frozen config, from the command line or from a file."""
 
 import dataclasses
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class TrainConfig:
         checkpoint_seconds: time between checkpoints; 0 saves after every iteration.
         eval_episodes: episodes of the closing evaluation.
         video: whether to film the final policy.
+        wandb: project at Weights & Biases to report to (extra "wandb"); by default none.
         learner: sizes of on-policy learners.
         off_policy: sizes of off-policy learners (DDPG, TD3, SAC).
     """
@@ -44,6 +46,7 @@ class TrainConfig:
     checkpoint_seconds: float = 60.0
     eval_episodes: int = 100
     video: bool = True
+    wandb: str | None = None
     learner: saferl.OnPolicyConfig = dataclasses.field(default_factory=saferl.OnPolicyConfig)
     off_policy: saferl.OffPolicyConfig = dataclasses.field(default_factory=saferl.OffPolicyConfig)
 
@@ -69,6 +72,8 @@ def check(config: TrainConfig) -> None:
         raise UserError(f"--steps is {config.steps}; choose a positive number of environment steps.")
     if config.eval_episodes < 2:
         raise UserError(f"--eval-episodes is {config.eval_episodes}; an interval needs at least 2 episodes.")
+    if config.wandb and importlib.util.find_spec("wandb") is None:
+        raise UserError('--wandb needs the package wandb: pip install "jaxalign[wandb]".')
     if len(config.cost_limit) != len(config.costs):
         raise UserError(
             f"--cost-limit has {len(config.cost_limit)} numbers for {len(config.costs)} costs "
@@ -90,7 +95,7 @@ def read_config(folder: Path) -> TrainConfig:
     path = folder / "config.json"
     raw = _read(path, "give the folder of a run, such as runs/NAME")
     raw.pop("versions", None)
-    missing = {field.name for field in dataclasses.fields(TrainConfig)} - {*raw}
+    missing = {field.name for field in dataclasses.fields(TrainConfig)} - {*raw, "wandb"}
     if missing:
         raise UserError(f"{path} lacks {', '.join(sorted(missing))}; it is damaged or of another version.")
     return dataclasses.replace(_config(raw, path), out=folder.parent, name=folder.name)
@@ -127,7 +132,7 @@ def _config(raw: dict[str, Any], path: Path) -> TrainConfig:
         if unknown:
             raise UserError(f"{path}: unknown field {unknown[0]!r}; choose among {', '.join(known)}.")
     try:
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+        values: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in raw.items()}
         for name in families.keys() & raw.keys():
             sizes = {key: tuple(value) if isinstance(value, list) else value for key, value in raw[name].items()}
             values[name] = families[name](**sizes)

@@ -7,6 +7,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ import tyro
 
 import envs_mjx
 from jaxalign import saferl
-from jaxalign.cli import config, play, run
+from jaxalign.cli import compare, config, export, play, run
 from jaxalign.core.errors import UserError
 
 
@@ -62,14 +63,17 @@ Command = (
     | Annotated[Resume, tyro.conf.subcommand("resume")]
     | Annotated[Eval, tyro.conf.subcommand("eval")]
     | Annotated[play.Play, tyro.conf.subcommand("play")]
+    | Annotated[compare.Compare, tyro.conf.subcommand("compare")]
+    | Annotated[export.Export, tyro.conf.subcommand("export")]
     | Annotated[List, tyro.conf.subcommand("list")]
 )
 
 
-def _list() -> None:
+def _list(_: List) -> None:
     print("algorithms")
+    width = max(map(len, saferl.names()))
     for name in saferl.names():
-        print(f"  {name:10s} {saferl.CATALOGUE[name].summary}")
+        print(f"  {name:{width}s} {saferl.CATALOGUE[name].summary}")
     print("environments")
     width = max(map(len, envs_mjx.ids()))
     for env_id in envs_mjx.ids():
@@ -94,16 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         argv, default = _from_file(sys.argv[1:] if argv is None else argv)
         command = tyro.cli(Command, prog="jaxalign", description=description, args=argv, default=default)
-        if isinstance(command, run.TrainConfig):
-            return _status(run.train(command))
-        if isinstance(command, Resume):
-            return _status(run.resume(command.run))
-        if isinstance(command, Eval):
-            run.evaluate(command.run, command.episodes, command.seed, command.deterministic, command.video)
-        elif isinstance(command, play.Play):
-            play.play(command)
-        else:
-            _list()
+        return _HANDLERS[type(command)](command)
     except UserError as error:
         print(f"jaxalign: {error}", file=sys.stderr)
         return 2
@@ -113,8 +108,28 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\njaxalign: interrupted; what was saved stays.", file=sys.stderr)
         return 130
-    return 0
 
 
 def _status(result: run.Result) -> int:
     return 0 if result.evaluation is not None else 130
+
+
+def _silent(function: Callable[[Any], Any]) -> Callable[[Any], int]:
+    """A handler of a command whose outcome is not an exit status."""
+
+    def handle(command: Any) -> int:
+        function(command)
+        return 0
+
+    return handle
+
+
+_HANDLERS: dict[type, Callable[[Any], int]] = {
+    run.TrainConfig: lambda command: _status(run.train(command)),
+    Resume: lambda command: _status(run.resume(command.run)),
+    Eval: _silent(lambda c: run.evaluate(c.run, c.episodes, c.seed, c.deterministic, c.video)),
+    play.Play: _silent(play.play),
+    compare.Compare: _silent(compare.compare),
+    export.Export: _silent(export.export),
+    List: _silent(_list),
+}

@@ -22,6 +22,7 @@ from jaxalign.core import prng
 from jaxalign.core.errors import UserError
 from jaxalign.core.types import Env, Learner
 from jaxalign.saferl import evaluation
+from jaxalign.track.wandb import Wandb
 
 VIDEO_FRAMES = 250
 
@@ -212,13 +213,15 @@ class _Run:
 
     def _trackers(self, resume_step: int | None) -> track.Composite:
         total = self.config.iterations * self.config.sizes.steps_per_iteration
-        return track.Composite(
-            [
-                track.Jsonl(self.folder / "metrics.jsonl", resume_step),
-                track.TensorBoard(self.folder / "tensorboard", resume_step),
-                track.Progress(total, resume_step or 0, self.config.cost_limit),
-            ]
-        )
+        trackers: list[track.Tracker] = [
+            track.Jsonl(self.folder / "metrics.jsonl", resume_step),
+            track.TensorBoard(self.folder / "tensorboard", resume_step),
+            track.Progress(total, resume_step or 0, self.config.cost_limit),
+        ]
+        if self.config.wandb:
+            settings = self.folder / "wandb", self.folder.name, to_json(self.config), resume_step
+            trackers.append(Wandb(self.config.wandb, *settings))
+        return track.Composite(trackers)
 
     def evaluate(self, state, seed: int, name: str, deterministic: bool = False) -> evaluation.Evaluation:
         """Evaluates, films, writes `NAME.json` and prints the closing table."""

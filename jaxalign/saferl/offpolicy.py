@@ -7,8 +7,8 @@ are cut at evenly spread ages (`rollout.start`), so that all phases of an episod
 Numbers are OmniSafe's (https://github.com/PKU-Alignment/omnisafe, YAML defaults): networks, batch, learning rate,
 noise, delay, averaging. Deviations: an update every 8 steps (OmniSafe: every step of its one environment); SAC learns
 its temperature (OmniSafe: 0.2, or 1e-5 in its settings for single tasks, whose rewards per step are small); multipliers
-move once per iteration, not per update, with rates to match; DDPG's targets come from the target actor, as its paper says;
-the cost critics' targets from the actions the policy takes, not from its mean.
+move once per iteration, not per update, with rates to match; DDPG's targets come from the target actor, as its paper
+says; the cost critics' targets come from the actions that the policy takes, not from its mean.
 """
 
 import dataclasses

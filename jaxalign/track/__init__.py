@@ -2,7 +2,7 @@
 
 from jaxalign.track.figures import learning_curve, learning_curves_over_seeds
 from jaxalign.track.progress import Progress
-from jaxalign.track.table import evaluation_table, interval
+from jaxalign.track.table import comparison_table, evaluation_table, interval
 from jaxalign.track.tracker import Composite, Jsonl, TensorBoard, Tracker, read_jsonl, replacing
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Progress",
     "TensorBoard",
     "Tracker",
+    "comparison_table",
     "evaluation_table",
     "interval",
     "learning_curve",

@@ -16,6 +16,7 @@ from jaxalign.track.tracker import replacing
 Rows = list[dict[str, Any]]
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe-Ito, safe for the colour-blind
+_STYLES = ("-", ":", "-.")  # of further curves, when colours come again
 _COST, _MULTIPLIER = "episode_cost/", "multiplier/"
 _GRID_POINTS = 201  # env-steps at which seeds are compared
 _LEGEND: dict[str, Any] = {"fontsize": 9, "facecolor": "white", "edgecolor": "none", "framealpha": 0.8}
@@ -35,7 +36,7 @@ def learning_curve(rows: Rows, path: str | Path, cost_limits: Mapping[str, float
 
 
 def learning_curves_over_seeds(
-    runs: Mapping[str, list[Rows]], path: str | Path, cost_limits: Mapping[str, float], title: str
+    runs: Mapping[str, list[Rows]], path: str | Path, cost_limits: Mapping[str, float | Sequence[float]], title: str
 ) -> None:
     """Compare runs: per label the mean over seeds with its 95 % band, after Student, as a PNG written atomically.
 
@@ -44,7 +45,8 @@ def learning_curves_over_seeds(
     Args:
         runs: for each label the rows of each seed, as `read_jsonl` returns them.
         path: the PNG file; missing parent directories are made.
-        cost_limits: the limit of the cost per episode of each constraint; there is one panel for each.
+        cost_limits: the limit of the cost per episode of each constraint, or its limits if runs differ; there is one
+            panel for each.
         title: the line above the figure.
     """
     _save(_seeds_figure(runs, cost_limits, title), path)
@@ -74,21 +76,24 @@ def _curve_figure(rows: Rows, cost_limits: Mapping[str, float], title: str) -> F
     return figure
 
 
-def _seeds_figure(runs: Mapping[str, list[Rows]], cost_limits: Mapping[str, float], title: str) -> Figure:
+def _seeds_figure(
+    runs: Mapping[str, list[Rows]], cost_limits: Mapping[str, float | Sequence[float]], title: str
+) -> Figure:
     figure, axes = _panels([3.0] * (1 + len(cost_limits)), title)
     panels = {"episode_return": axes[0]} | dict(zip((_COST + name for name in cost_limits), axes[1:], strict=True))
     bands = {(label, key): _band(seeds, key) for label, seeds in runs.items() for key in panels}
     colours = dict(zip(runs, np.resize(_COLOURS, len(runs)), strict=True))
+    styles = {label: _STYLES[i // len(_COLOURS) % len(_STYLES)] for i, label in enumerate(runs)}
     for (label, key), (steps, mean, half_width) in bands.items():
         text = f"{label} ({len(runs[label])} seed{'s' * (len(runs[label]) != 1)})"
-        panels[key].plot(steps, mean, color=colours[label], linewidth=1.6, label=text)
+        panels[key].plot(steps, mean, styles[label], color=colours[label], linewidth=1.6, label=text)
         panels[key].fill_between(
             steps, mean - half_width, mean + half_width, color=colours[label], alpha=0.2, linewidth=0
         )
     axes[0].set_ylabel("return per episode")
     for panel, (name, limit) in zip(axes[1:], cost_limits.items(), strict=True):
         panel.set_ylabel(f"cost per episode,\n{name}" if len(cost_limits) > 1 else "cost per episode")
-        panel.legend(handles=[_limit(panel, limit, f"limit {limit:g}", "0.2")], **_LEGEND)
+        panel.legend(handles=[_limit(panel, x, f"limit {x:g}", "0.2") for x in np.atleast_1d(limit)], **_LEGEND)
     if runs:
         axes[0].legend(**_LEGEND)
     if not any(steps.size for steps, _, _ in bands.values()):

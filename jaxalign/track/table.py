@@ -1,6 +1,7 @@
 """The result of an evaluation as a plain text table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -50,6 +51,37 @@ def evaluation_table(returns: ArrayLike, costs: Mapping[str, ArrayLike], limits:
         label = name if name.startswith("cost") else f"cost {name}"
         rows.append((label, *_estimate(mean, half_width), f"{limit:.2f}", _verdict(mean, half_width, limit)))
     return _layout(rows)
+
+
+def comparison_table(
+    groups: Mapping[str, Sequence[Mapping[str, Any] | None]], limits: Mapping[str, Mapping[str, float]]
+) -> str:
+    """Lay out return and costs of several groups of runs, each a mean with its 95 % interval.
+
+    The interval is over the means of the seeds if there are several, else over the episodes of the one.
+
+    Args:
+        groups: for each label and seed the evaluation ``{"return": [...], "cost": {name: [...]}}``, one number per
+            episode; None if there is none.
+        limits: for each label the limit of the cost per episode of each constraint.
+    """
+    rows = [("", "seeds", "return", "95 % interval", "cost", "95 % interval", "limit", "met?")]
+    for label, seeds in groups.items():
+        found = [seed for seed in seeds if seed is not None]
+        head = (label, str(len(found)))
+        for name, limit in limits[label].items():
+            if not found:
+                rows.append((*head, "-", "-", "-", "-", f"{limit:.2f}", "not evaluated"))
+                continue
+            returns = _estimate(*_interval_over_seeds([seed["return"] for seed in found]))
+            cost = _interval_over_seeds([seed["cost"][name] for seed in found])
+            title = label if len(limits[label]) == 1 else f"{label}: {name}"
+            rows.append((title, head[1], *returns, *_estimate(*cost), f"{limit:.2f}", _verdict(*cost, limit)))
+    return _layout(rows)
+
+
+def _interval_over_seeds(seeds: Sequence[ArrayLike]) -> tuple[float, float]:
+    return interval([interval(seed)[0] for seed in seeds] if len(seeds) > 1 else seeds[0])
 
 
 def _estimate(mean: float, half_width: float) -> tuple[str, str]:

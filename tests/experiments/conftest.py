@@ -27,7 +27,7 @@ def load(experiment, *names):
 
 @pytest.fixture(scope="session")
 def sim_to_sim():
-    return load("sim_to_sim", "policy", "export", "peer", "comparison")
+    return load("sim_to_sim", "peer", "comparison")
 
 
 @pytest.fixture(scope="session")

@@ -1,46 +1,19 @@
-"""The exported policy acts as the learner's; episodes are summed whole; samples are compared as the textbook says."""
+"""Episodes are summed whole; samples are compared as the textbook says."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import pytest
-from probe_envs import constrained
 from scipy import stats
 
-from jaxalign.core.statistics import RunningStatistics
-from jaxalign.saferl import OnPolicyConfig, evaluation
-from jaxalign.saferl.onpolicy import OnPolicyState, gaussian_policy
+from jaxalign.saferl.numpy_policy import Policy
 
-ENV = constrained()
 RANDOM = np.random.default_rng(0)
 OBS = (RANDOM.normal(size=(500, 2)) * [3.0, 0.2] + [1.0, -4.0]).astype(np.float32)
 
 
-def trained(config):
-    """A learner's state as far as an actor needs it, with statistics of other observations than those it is shown."""
-    params = gaussian_policy(ENV, config).init(jax.random.key(1)) | {"log_std": jnp.array([-0.7])}
-    statistics = RunningStatistics.empty(2).update(jnp.asarray(OBS[:50] * 0.5 + 1.0))
-    rest = dict.fromkeys(set(OnPolicyState._fields) - {"policy", "statistics"})
-    return OnPolicyState(policy=params, statistics=statistics, **rest)
-
-
-@pytest.mark.parametrize("normalise", [True, False])
-def test_exported_policy_acts_as_the_learner(sim_to_sim, tmp_path, normalise):
-    config = OnPolicyConfig(hidden=(16, 8, 4), normalise_obs=normalise)
-    state = trained(config)
-    mean = jax.vmap(evaluation.actor(ENV, config, state, deterministic=True), (None, 0))(jax.random.key(0), OBS)
-    sim_to_sim.policy.save(tmp_path / "policy.npz", sim_to_sim.export.export(state, normalise))
-    exported = sim_to_sim.policy.load(tmp_path / "policy.npz")
-    np.testing.assert_allclose(exported.mean(OBS), mean, rtol=1e-4, atol=1e-5)
-    draws = exported.sample(np.repeat(OBS[:1], 20_000, 0), np.random.RandomState(0)) - exported.mean(OBS[0])
-    np.testing.assert_allclose(draws.std(), np.exp(-0.7), rtol=0.02)
-    np.testing.assert_allclose(draws.mean(), 0.0, atol=0.015)
-
-
-def test_other_files_are_no_policy(sim_to_sim, tmp_path):
-    np.savez(tmp_path / "other.npz", obs=OBS)
-    with pytest.raises(ValueError, match="holds obs but no policy"):
-        sim_to_sim.policy.load(tmp_path / "other.npz")
+def linear_policy():
+    """A policy without hidden layer or spread."""
+    one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
+    weights, shift = (np.array([[0.3], [-0.2]], np.float32),), np.zeros(2, np.float32)
+    return Policy("gaussian", shift, np.ones(2), np.inf, weights, (zero,), zero - np.inf, -one, one)
 
 
 class Original:
@@ -57,11 +30,10 @@ class Original:
 
 
 def test_an_episode_of_the_peer_is_summed_whole(sim_to_sim):
-    config = OnPolicyConfig(hidden=(8,))
-    policy = sim_to_sim.export.export(trained(config), True)._replace(log_std=np.array([-np.inf], np.float32))
+    policy = linear_policy()
     for seed in (3, 7):
         row = sim_to_sim.peer.episode(Original(), policy, seed)
-        np.testing.assert_allclose(row.pop("return"), policy.mean(OBS[seed : seed + 4]).sum(), rtol=1e-5)
+        np.testing.assert_allclose(row.pop("return"), policy.action(OBS[seed : seed + 4]).sum(), rtol=1e-5)
         assert row == {"seed": seed, "cost": 2.0, "length": 4}
 
 
