@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import dataclasses
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,16 @@ class List:
     """List algorithms and environment ids, a line each."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Rlhf:
+    """Reward models and RLHF on language: `jaxalign rlhf demo`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Gnss:
+    """Digital twin of a city for GNSS: `jaxalign gnss demo|twin|correct|evaluate`."""
+
+
 _TRAIN = (
     "Train a policy under cost limits. --config FILE takes defaults from a JSON file, such as the config.json of a run."
 )
@@ -66,7 +77,20 @@ Command = (
     | Annotated[compare.Compare, tyro.conf.subcommand("compare")]
     | Annotated[export.Export, tyro.conf.subcommand("export")]
     | Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Rlhf, tyro.conf.subcommand("rlhf")]
+    | Annotated[Gnss, tyro.conf.subcommand("gnss")]
 )
+
+# Rooms with commands of their own, which are loaded when asked for: command to the config's class and its function
+ROOMS = {
+    "rlhf": {"demo": ("RlhfDemo", "demo")},
+    "gnss": {
+        "demo": ("Demo", "demo"),
+        "twin": ("Twin", "twin"),
+        "correct": ("Correct", "correct"),
+        "evaluate": ("Evaluate", "evaluate"),
+    },
+}
 
 
 def _list(_: List) -> None:
@@ -92,11 +116,24 @@ def _from_file(argv: list[str]) -> tuple[list[str], Any]:
     return argv[:at] + argv[at + 2 :], config.read_file(Path(argv[at + 1]))
 
 
+def _room(name: str, argv: list[str]) -> int:
+    """Runs a command of a room."""
+    room = importlib.import_module(f"jaxalign.cli.{name}")
+    classes = {command: getattr(room, config) for command, (config, _) in ROOMS[name].items()}
+    chosen = tyro.extras.subcommand_cli_from_dict(classes, prog=f"jaxalign {name}", args=argv)
+    command = next(command for command, config in classes.items() if type(chosen) is config)
+    getattr(room, ROOMS[name][command][1])(chosen)
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and runs it; returns the exit status."""
     description = "Alignment experiments on accelerators."
     try:
-        argv, default = _from_file(sys.argv[1:] if argv is None else argv)
+        argv = sys.argv[1:] if argv is None else argv
+        if argv[:1] and argv[0] in ROOMS:
+            return _room(argv[0], argv[1:])
+        argv, default = _from_file(argv)
         command = tyro.cli(Command, prog="jaxalign", description=description, args=argv, default=default)
         return _HANDLERS[type(command)](command)
     except UserError as error:
