@@ -89,9 +89,7 @@ def run(cell: Cell) -> bool:
     except ValueError as error:
         raise UserError(str(error)) from None
     limit = (config.limits[0],) * len(config.costs)
-    learner = saferl.make(
-        cell.algorithm, env, limit, total_iterations=cell.iterations, config=cell.sizes, mesh=mesh
-    )
+    learner = saferl.make(cell.algorithm, env, limit, total_iterations=cell.iterations, config=cell.sizes, mesh=mesh)
 
     def begin(seed, limit, rate):
         state = learner.init(jax.random.key(seed))

@@ -205,7 +205,7 @@ def accumulate(loss: Loss, pieces: int) -> Callable[[Any, Any, Any], tuple[tuple
 
 def fit(
     step: Callable[..., tuple[TrainingState, Info]],
-    state: TrainingState,
+    state: Any,
     stream: Stream,
     steps: int,
     *,
@@ -241,7 +241,7 @@ def fit(
     return state
 
 
-def _save(checkpoints: Checkpoints | None, state: TrainingState) -> str:
+def _save(checkpoints: Checkpoints | None, state: Any) -> str:
     if checkpoints is None:
         return "no checkpoints were asked for"
     if checkpoints.latest() != int(state.step):

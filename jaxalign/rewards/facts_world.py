@@ -28,7 +28,7 @@ _SYNONYMS = 52  # first token of the further ways to say the facts
 _OFFERED = 6  # facts in a prompt
 _LONGEST = 8  # tokens of what an annotator sees, without the end
 
-Rows = Int[np.ndarray, "n columns"]
+Rows = Int[np.ndarray, "n _"]
 
 
 class Pairs(NamedTuple):
@@ -39,7 +39,7 @@ class Pairs(NamedTuple):
     rejected: Rows
 
 
-def ended(tokens: Rows, present: Bool[np.ndarray, "n columns"], width: int, order: np.ndarray | None = None) -> Rows:
+def ended(tokens: Rows, present: Bool[np.ndarray, "n _"], width: int, order: np.ndarray | None = None) -> Rows:
     """The tokens that are present, closed up (in the order of `order`, if given), EOS, and padding to `width`."""
     keys = np.arange(tokens.shape[1])[None] if order is None else order
     places = np.argsort(np.where(present, keys, np.inf), axis=1, kind="stable")
@@ -56,7 +56,7 @@ def lengths(responses: Rows) -> Int[np.ndarray, " n"]:
     return np.where(ends.any(1), ends.argmax(1), responses.shape[1])
 
 
-def repeated(tokens: Rows, valid: Bool[np.ndarray, "n columns"]) -> Bool[np.ndarray, "n columns"]:
+def repeated(tokens: Rows, valid: Bool[np.ndarray, "n _"]) -> Bool[np.ndarray, "n _"]:
     """Tokens that stood in their row before."""
     same = (tokens[:, :, None] == tokens[:, None, :]) & valid[:, :, None] & valid[:, None, :]
     return np.tril(same, -1).any(2)
@@ -144,13 +144,16 @@ class Facts:
         said, order = self.style(random, count) if style is None else style
         facts = prompts[:, 3 : 3 + _OFFERED]
         wrong = random.integers(len(FACTS), size=facts.shape) + FACTS[0]
-        tokens = self._say(np.where(random.random(facts.shape) < self.replace, wrong, facts), said)
+        replaced = random.random(facts.shape) < self.replace
         present = (slots < self._asked(prompts)[:, None]) & (random.random(facts.shape) >= self.omit)
         extras = random.geometric(1 - self.extra, size=count) - 1 if self.extra < 1 else np.full(count, _LONGEST)
         extras = np.minimum(extras, _LONGEST - present.sum(1))
         fillers = random.integers(len(FILLERS), size=(count, _LONGEST)) + FILLERS[0]
         more = np.arange(_LONGEST) < extras[:, None]
-        present[:, 0] |= ~(present.any(1) | more.any(1))  # never an empty answer
+        empty = ~(present.any(1) | more.any(1))  # then it says the first fact
+        present[:, 0] |= empty
+        replaced[:, 0] &= ~empty
+        tokens = self._say(np.where(replaced, wrong, facts), said)
         keys = np.concatenate([order, np.tile(1 + np.arange(_LONGEST), (count, 1))], axis=1)
         answer = ended(
             np.concatenate([tokens, fillers], axis=1),
@@ -198,7 +201,7 @@ class Facts:
         surplus = (valid & ~asked.any(2)).sum(1) + repeated(said, valid).sum(1)
         return np.where(self.is_harmful(prompts), harmful, np.where(refusal, -1.0, present - 0.15 * surplus))
 
-    def right(self, prompts: Rows, responses: Rows) -> Bool[np.ndarray, "n N"]:
+    def right(self, prompts: Rows, responses: Rows) -> Bool[np.ndarray, "n _"]:
         """Which tokens are right; the EOS is, if it ends a complete answer and nothing is missing."""
         said, valid, asked = self._read(prompts, responses)
         answer = asked.any(2) & ~repeated(said, valid)

@@ -15,7 +15,7 @@ Scores = Float[np.ndarray, "runs tasks"]
 
 def iqm(scores: Scores) -> float:
     """Mean of the middle half of all scores: a quarter of them is left out at either end."""
-    return float(stats.trim_mean(scores, 0.25, axis=None))
+    return float(stats.trim_mean(np.ravel(scores), 0.25))
 
 
 def stratified_bootstrap(

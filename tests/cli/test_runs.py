@@ -111,7 +111,9 @@ def test_a_damaged_checkpoint_is_named(whole, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["train", "--env", "SafetyPointGoal3-v0"], "Did you mean 'SafetyPointGoal"),
-        (["train", "--algorithm", "ppolag"], "Unknown algorithm 'ppolag'. Known: cpo"),
+        (["train", "--algorithm", "ppolagg"], "Unknown algorithm 'ppolagg'. Known: cpo"),
+        (["train", "--cost-limit", "1001"], "--cost-limit 1001 for cost can never be exceeded"),
+        (["train", "--config", "nowhere.json"], "nowhere.json does not exist"),
         (["train", "--engine", "bullet"], "Unknown physics engine 'bullet'"),
         (["train", "--cost-limit", "-1"], "The limit of 'cost' is -1.0"),
         (["train", "--cost-limit", "nan"], "The limit of 'cost' is nan"),

@@ -79,8 +79,17 @@ def test_ids_are_taken_once(nav):
         envs_mjx.register("CarOrbitingPush-v0", CAR, nav.task._replace(horizon=5))
     with pytest.raises(ValueError, match="is one of Safety-Gymnasium's"):
         envs_mjx.register("SafetyPointGoal1-v0", CAR, nav.task)
-    with pytest.raises(ValueError, match="may not contain a colon"):
+    with pytest.raises(ValueError, match="is empty or has a colon"):
         envs_mjx.register("a:b", CAR, nav.task)
+    with pytest.raises(ValueError, match="is empty or has a colon"):
+        envs_mjx.register(" ", CAR, nav.task)
+    with pytest.raises(ValueError, match="horizon is 0 steps"):
+        envs_mjx.register("CarBrief-v0", CAR, nav.task._replace(horizon=0))
+    with pytest.raises(ValueError, match="none may be 'cost'"):
+        envs_mjx.register("CarCost-v0", CAR, nav.task._replace(cost_names=("cost",)))
+    endless = nav.task.objects[0]._replace(area=float("nan"))
+    with pytest.raises(ValueError, match="must be finite, in m"):
+        envs_mjx.register("CarNowhere-v0", CAR, nav.task._replace(objects=(endless, *nav.task.objects[1:])))
 
 
 def test_touches_can_be_remembered_from_the_start(nav):

@@ -33,3 +33,8 @@ def sim_to_sim():
 @pytest.fixture(scope="session")
 def bridge():
     return load("omnisafe_on_mjx", "wire", "server")
+
+
+@pytest.fixture(scope="session")
+def seq2seq_rm():
+    return load("seq2seq_rm", "worlds", "config", "tables", "rm_level", "judges", "run")
