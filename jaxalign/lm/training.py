@@ -204,7 +204,7 @@ def accumulate(loss: Loss, pieces: int) -> Callable[[Any, Any, Any], tuple[tuple
 
 
 def fit(
-    step: Callable[..., tuple[TrainingState, Info]],
+    step: Callable[..., tuple[Any, Any]],
     state: Any,
     stream: Stream,
     steps: int,
@@ -212,13 +212,14 @@ def fit(
     frozen: Any = (),
     checkpoints: Checkpoints | None = None,
     every: int = 100,
-    observe: Callable[[int, Info], None] = lambda step, info: None,
-) -> TrainingState:
+    observe: Callable[[int, Any], None] = lambda step, info: None,
+) -> Any:
     """Runs a (jitted) step until `steps` updates have been made in all, from wherever the state stands.
 
     Args:
         step: of a `Trainer`, jitted.
-        state: fresh, or restored from a checkpoint: then the run goes on as if it had never stopped.
+        state: fresh, or restored from a checkpoint: then the run goes on as if it had never stopped. Of a `Trainer`, or
+            any with its `step` and `position`.
         stream: the data.
         steps: number of the last step.
         frozen: passed on to `step`.
