@@ -28,6 +28,17 @@ SLOW = (
     "test_tasks.py::test_the_later_ant",
     "test_collision.py::test_agrees_with_mujoco[mesh",
     "test_collision.py::test_agrees_with_mujoco[cylinder",
+    "test_collision.py::test_groups_of_shapes",
+    "test_mjx_as_c.py::test_mjx_itself",
+    "test_navigation.py::test_compiled_equals_not_compiled",
+    "test_own_worlds.py::test_its_reward_is_progress",
+    "test_tasks.py::test_random_policy_has_the_recorded_returns_and_costs",
+    "test_tasks.py::test_buttons_are_out_of_service",
+    "test_transforms.py::test_a_learner_trains_on_them",
+    "test_runs.py::test_ctrl_c_saves",
+    "test_learning_probes.py::test_action_that_depends_on_the_observation[trpo]",
+    "test_learned.py::test_a_network_learns_a_bias",
+    "test_scale.py::test_activations_are_what_a_gradient_keeps",
 )
 SLOW_FIXTURES = {"mjx_replay", "both"}
 

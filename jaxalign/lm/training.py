@@ -144,10 +144,8 @@ def make(loss: Loss, config: TrainingConfig) -> Trainer:
     nothing, says so in `Info.finite`, and the state stays fit to be saved.
     """
     rate = learning_rate(config)
-    optimiser = optax.chain(
-        optax.clip_by_global_norm(config.max_grad_norm),
-        optax.adamw(rate, config.beta1, config.beta2, config.epsilon, weight_decay=config.weight_decay, mask=decayed),
-    )
+    decay = {"weight_decay": config.weight_decay, "mask": decayed}
+    optimiser = optax.adamw(rate, config.beta1, config.beta2, config.epsilon, **decay)
 
     def init(params) -> TrainingState:
         params = jax.tree.map(lambda x: jnp.array(x, config.param_dtype), params)  # a copy: steps may reuse its memory
@@ -156,8 +154,9 @@ def make(loss: Loss, config: TrainingConfig) -> Trainer:
     def step(state: TrainingState, batch, frozen=()) -> tuple[TrainingState, Info]:
         (total, weight, extra), gradient = accumulate(loss, config.accumulation)(state.params, frozen, batch)
         weight = jnp.maximum(weight, 1.0)  # a batch without any target: no gradient
-        gradient = jax.tree.map(lambda g: g / weight.astype(g.dtype), gradient)
-        norm = optax.tree.norm(gradient)
+        norm = jnp.sqrt(sum(map(_squares, jax.tree.leaves(gradient)), jnp.float32(0))) / weight
+        scale = jnp.minimum(1.0, config.max_grad_norm / jnp.maximum(norm, 1e-30)) / weight
+        gradient = jax.tree.map(lambda g: g * scale.astype(g.dtype), gradient)
         finite = jnp.isfinite(total) & jnp.isfinite(norm)
         updates, moments = optimiser.update(gradient, state.optimiser, state.params)
         rows = jax.tree.leaves(batch)[0].shape[0]
@@ -167,6 +166,12 @@ def make(loss: Loss, config: TrainingConfig) -> Trainer:
         return new, Info(total / weight, norm, jnp.float32(rate(state.step)), weight, finite, means)
 
     return Trainer(init, step)
+
+
+def _squares(x: Array) -> Float[Array, ""]:
+    """Sum of squares, float32, as a product: a CPU takes long over reductions to one number."""
+    rows = x.reshape(-1, x.shape[-1]) if x.ndim > 1 else x.reshape(1, -1)
+    return jnp.einsum("ij,ij->i", rows, rows, preferred_element_type=jnp.float32).sum()
 
 
 def accumulate(loss: Loss, pieces: int) -> Callable[[Any, Any, Any], tuple[tuple[Array, Array, dict], Any]]:

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 import tiny_lm
@@ -18,12 +17,6 @@ MODEL = TINY["qwen2"]  # biases and grouped queries
 CONFIG = LoraConfig(rank=3, alpha=6.0, matrices=("q", "v", "o", "down"))
 
 
-@pytest.fixture(autouse=True)
-def as_users_run_it(monkeypatch):
-    """Types are checked in tests only, and the network's say array where any matrix will do."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-
-
 def batch():
     random = np.random.default_rng(0)
     return packing.pad([Example.of(random.integers(0, 96, 3), random.integers(0, 96, 5)) for _ in range(4)])
@@ -35,7 +28,7 @@ def model():
     params = tiny_lm.params(MODEL)
     adapters = tiny_lm.jit(lambda: lora.init(CONFIG, params, jax.random.key(1)))()
     random = np.random.default_rng(2)
-    grown = jax.tree.map(lambda x: np.asarray(x) + 0.05 * random.normal(size=x.shape).astype(np.float32), adapters)
+    grown = jax.tree.map(lambda x: x + 0.05 * random.normal(size=x.shape).astype(np.float32), adapters)
     return net, params, adapters, grown
 
 

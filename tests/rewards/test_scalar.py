@@ -5,7 +5,6 @@ import json
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 import tiny_lm
@@ -119,8 +118,7 @@ def test_training_finds_what_makes_a_response_better(values):
     assert abs(unseen.extra["reward"]) < 1.5, "centred"
 
 
-def test_a_reward_model_has_places_and_adapters(values, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # see test_lora.py
+def test_a_reward_model_has_places_and_adapters(values):
     net, params, _ = values
     mesh = sharding.make_mesh(2, 2, 2)
     places = sharding.shardings(params, mesh)
@@ -128,8 +126,8 @@ def test_a_reward_model_has_places_and_adapters(values, monkeypatch):
     assert places["head"].spec == jax.sharding.PartitionSpec(None)
     config = lora.LoraConfig(rank=2)
     adapters = jax.eval_shape(lambda: lora.init(config, params["trunk"], jax.random.key(1)))
-    attached = jax.eval_shape(lambda x: params | {"trunk": lora.attach(config, params["trunk"], x)}, adapters)
-    shape = jax.eval_shape(net.apply, attached, jnp.zeros((2, 5), jnp.int32))
+    attach = lambda x: params | {"trunk": lora.attach(config, params["trunk"], x)}
+    shape = jax.eval_shape(lambda x: net.apply(attach(x), jnp.zeros((2, 5), jnp.int32)), adapters)
     assert (shape.shape, shape.dtype) == ((2, 5), jnp.float32)
     trainer = training.make(adapted(config, preference_loss(net)), training.TrainingConfig())
     state = jax.eval_shape(trainer.init, {"adapters": adapters, "head": params["head"]})

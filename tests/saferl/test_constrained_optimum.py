@@ -35,7 +35,7 @@ LIMIT = 2.5
 BLIND = ("policy_gradient", "natural_pg", "trpo", "ppo", "ddpg", "td3", "sac")
 BUDGETED = ("ppo_saute", "trpo_saute", "ppo_simmer_pid", "trpo_simmer_pid")
 TERMINATED = ("ppo_early_terminated", "trpo_early_terminated")
-BY_DEFAULT = ("ppo_lag", "cpo", "focops", "sac_lag")
+BY_DEFAULT = ("ppo_lag",)
 ROWS = [name if name in BY_DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in saferl.names()]
 
 ON = {"num_envs": 64, "rollout_length": 20, "hidden": (32,)}

@@ -25,5 +25,5 @@ def test_tasks_are_not_mixed():
 
 @pytest.mark.parametrize("bad", [np.zeros((0, 1)), np.array([[np.nan]])])
 def test_no_scores_no_interval(bad):
-    with pytest.raises(ValueError, match="give finite ones, .runs, tasks."):
+    with pytest.raises(ValueError, match=r"give finite ones, \[runs, tasks\]"):
         scores.stratified_bootstrap(bad)
