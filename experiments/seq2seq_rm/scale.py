@@ -129,7 +129,7 @@ def stages(scale: Scale) -> list[Stage]:
     language = cross_entropy(network(scale.config), scale.pieces, functools.partial(unembed, scale.config))
     model, value_model = parameter_shapes(scale.config), jax.eval_shape(values.init, jax.random.key(0))
     rows = batch(scale.rows, scale.length)
-    pairs = PairBatch(rows, jax.ShapeDtypeStruct((scale.rows, 1), jnp.float32))
+    pairs = jax.eval_shape(lambda x: PairBatch(x, jnp.zeros((scale.rows, 1))), rows)
     read = logits(scale, scale.length // scale.pieces)
     return [
         supervised(scale, "supervised fine-tuning", language, model, rows, read),
@@ -139,10 +139,10 @@ def stages(scale: Scale) -> list[Stage]:
     ]
 
 
-def batch(rows: int, length: int) -> Batch:
-    """Shapes of packed rows."""
-    ids = jax.ShapeDtypeStruct((rows, length), jnp.int32)
-    return Batch(ids, ids, ids, jax.ShapeDtypeStruct((rows, length), bool))
+def batch(rows: int, length: int) -> Any:
+    """A `Batch` of shapes."""
+    shape = functools.partial(jax.ShapeDtypeStruct, (rows, length))
+    return jax.eval_shape(lambda x: Batch(x, x, x, x > 0), shape(jnp.int32))
 
 
 def supervised(scale: Scale, name: str, loss: training.Loss, params: Any, rows: Any, read: int) -> Stage:

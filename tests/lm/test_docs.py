@@ -33,7 +33,7 @@ def test_the_guide_runs(tmp_path, monkeypatch, capsys):
     assert len(blocks) == 7
     names = {}
     for number, block in enumerate(blocks, 1):
-        exec(compile(block, f"{GUIDE.name}, block {number}", "exec"), names)  # noqa: S102
+        exec(compile(block, f"{GUIDE.name}, block {number}", "exec"), names)
     printed = capsys.readouterr().out
     assert "bytes on each device" in printed
     assert names["state"].step == 3
