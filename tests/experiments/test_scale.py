@@ -53,7 +53,7 @@ def test_the_largest_on_sixteen_devices(scale):
 
 def test_shares_are_those_of_a_real_mesh(scale):
     """Eight devices, and a model with axes that do not split evenly."""
-    shapes = parameter_shapes(published("qwen2.5-0.5b"))
+    shapes = parameter_shapes(dataclasses.replace(TINY["llama3"], vocab_size=50, intermediate_size=44))
     for sizes in ((2, 2, 2), (1, 8, 1), (1, 1, 8)):
         here = scale.Scale(**dict(zip(sharding.AXES, sizes, strict=True)))
         assert scale.on_device(here, shapes) == sharding.bytes_per_device(shapes, sharding.make_mesh(*sizes))
@@ -61,7 +61,7 @@ def test_shares_are_those_of_a_real_mesh(scale):
 
 def test_activations_are_what_a_gradient_keeps(scale, monkeypatch):
     """Of a tiny model: the residual stream at each layer, kept once, whatever the devices."""
-    tiny = dataclasses.replace(TINY["llama3"], num_layers=6, max_position=128)
+    tiny = dataclasses.replace(TINY["llama3"], num_layers=6, vocab_size=4096)
     monkeypatch.setitem(PUBLISHED, "tiny", tiny)
     small = scale.Scale("tiny", rows=4, length=32, prompts=8, prompt=8, response=8, minibatches=2)
     kept = [
@@ -76,6 +76,8 @@ def test_activations_are_what_a_gradient_keeps(scale, monkeypatch):
     assert kept[1] - kept[0] >= tiny.num_layers * stream
     assert kept[1] - kept[0] < (tiny.num_layers + 8) * stream, "layers are recomputed"
     alone, split = (scale.stages(dataclasses.replace(small, fsdp=n)) for n in (1, 2))
+    row = alone[0].activations / small.rows - scale.layer(small, 32) - scale.logits(small, 32 // small.pieces)
+    assert tiny.num_layers * stream < row < (tiny.num_layers + 12) * stream, "no parameters among them"
     for a, b in zip(alone, split, strict=True):
         assert b.activations * 2 == a.activations
         assert a.trained / 2 <= b.trained < 0.6 * a.trained
