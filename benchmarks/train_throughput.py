@@ -85,7 +85,8 @@ def measure(algorithm: str, env_id: str, engine: str | None, iterations: int) ->
     compiled, seconds = clock(step, init(key), iterations)
 
     simulate = rollout_alone(algorithm, env, config, mesh)
-    _, alone = clock(jax.jit(simulate, in_shardings=(where,), donate_argnums=0), init(key), iterations)
+    simulate = jax.jit(simulate, in_shardings=(where,), out_shardings=(where, None), donate_argnums=0)
+    _, alone = clock(simulate, init(key), iterations)
     steps = config.steps_per_iteration
     cells = [algorithm, env_id, env.spec.engine, f"{steps / seconds:,.0f}", f"{steps / alone:,.0f}"]
     cells += [f"{alone:.2f}", f"{seconds - alone:.2f}", f"{compiled:.1f}"]
