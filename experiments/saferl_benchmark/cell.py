@@ -96,7 +96,8 @@ def run(cell: Cell) -> bool:
         hyper = state.hyper._replace(limit=jnp.full(len(config.costs), limit), learning_rate=rate)
         return state._replace(hyper=hyper)
 
-    columns = (jnp.array([m.seed for m in members]), *(jnp.array(x, jnp.float32) for x in list(zip(*members))[1:]))
+    seeds, limits, rates = (np.array(column) for column in zip(*members, strict=True))
+    columns = jnp.asarray(seeds), jnp.asarray(limits, jnp.float32), jnp.asarray(rates, jnp.float32)
     shape = jax.eval_shape(jax.vmap(begin), *columns)
     where = dist.shardings(shape, mesh, saferl.SPLIT, axis=1)
     like = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shape, where)
@@ -156,7 +157,7 @@ def _rows(cell: Cell, info) -> list[dict[str, float]]:
 
 
 def _evaluate(cell: Cell, env, state) -> None:
-    """Every member on the same episodes; what a world holds a policy to is the first limit's budget."""
+    """Every member on the same episodes; in worlds that know of a budget, under the member's own limit."""
     config = cell.config
     for limit in config.limits:
         chosen = [i for i, member in enumerate(cell.members) if member.limit == limit]

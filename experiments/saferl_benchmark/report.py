@@ -74,7 +74,7 @@ def _table(config: Config, rows: list[dict], env: str, limit: float) -> str:
         f"{_short(env)}, {config.steps:.0e} steps, cost limit {limit:g}, {config.eval_episodes} episodes per run; mean "
         "[95 % interval over seeds]",
         "",
-        "| algorithm | seeds | return | cost | OmniSafe return (1e7 steps) | OmniSafe cost |",
+        "| algorithm | seeds | return | cost | OmniSafe return | OmniSafe cost |",
         "|---|---|---|---|---|---|",
     ]
     known = published()

@@ -45,9 +45,15 @@ class Row(NamedTuple):
     config: Config
 
 
-def _on(summary, surrogate: s.Surrogate, constraint: c.Constraint, policy_step: p.PolicyStep, world: w.World = w.plain):
-    critic = _second if policy_step in (_npg, _trpo, _cpo, _pcpo, _cpo_safepo) else _first
-    return Row(summary, lambda: Parts(gae(0.99, 0.95), surrogate, constraint, policy_step, critic, world), _ON)
+class Step(NamedTuple):
+    """How an iteration moves policy and critics."""
+
+    policy: p.PolicyStep
+    critic: CriticFit
+
+
+def _on(summary, surrogate: s.Surrogate, constraint: c.Constraint, step: Step, world: w.World = w.plain):
+    return Row(summary, lambda: Parts(gae(0.99, 0.95), surrogate, constraint, *step, world), _ON)
 
 
 def _off(summary, actor: o.Actor, num_critics: int, constraint: c.Constraint):
@@ -63,12 +69,13 @@ _crpo, _simmer, _dual = c.switch(2.0), c.simmer(5e-4, 1e-5, 0.0), c.aside(_lag2)
 _dual_safepo = c.aside(c.lagrangian(optax.adam(0.1), upper_bound=0.2))
 
 _CUP = {"epochs": 8, "num_minibatches": 10, "weight": (1 - 0.99 * 0.95) / (1 - 0.99)}
-_ppo = p.first_order(p.adam(), epochs=8, num_minibatches=10, target_kl=0.02)
-_npg, _trpo = p.natural_gradient(0.02, damping=0.2), p.trust_region(0.02, damping=0.2)
-_cpo, _pcpo = p.cpo(0.02, damping=0.2), p.pcpo(0.02, damping=0.2)
-_cpo_safepo = p.cpo(0.02, damping=0.2, tries=15)
-_cup = p.then_project(_ppo, p.adam(), target_kl=0.01, **_CUP)
-_cup_safepo = p.then_project(_ppo, p.adam(), target_kl=0.02, **_CUP)
+_ppo = Step(p.first_order(p.adam(), epochs=8, num_minibatches=10, target_kl=0.02), _first)
+_npg = Step(p.natural_gradient(0.02, damping=0.2), _second)
+_trpo = Step(p.trust_region(0.02, damping=0.2), _second)
+_cpo, _pcpo = Step(p.cpo(0.02, damping=0.2), _second), Step(p.pcpo(0.02, damping=0.2), _second)
+_cpo_safepo = Step(p.cpo(0.02, damping=0.2, tries=15), _second)
+_cup = Step(p.then_project(_ppo.policy, p.adam(), target_kl=0.01, **_CUP), _first)
+_cup_safepo = Step(p.then_project(_ppo.policy, p.adam(), target_kl=0.02, **_CUP), _first)
 _saute, _early = w.saute(-1.0, 0.999), w.early_terminated()
 _slow_lag, _slow_pid = c.lagrangian(optax.adam(0.01)), c.pid(1e-3, 1e-4, 1e-4, penalty_max=100.0)
 _ddpg, _td3, _sac = o.deterministic(), o.deterministic(target_noise=0.2, noise_clip=0.5), o.maximum_entropy(0.02, 1e-3)

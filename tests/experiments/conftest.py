@@ -36,5 +36,10 @@ def bridge():
 
 
 @pytest.fixture(scope="session")
+def saferl_benchmark():
+    return load("saferl_benchmark", "config", "cell", "report")
+
+
+@pytest.fixture(scope="session")
 def seq2seq_rm():
     return load("seq2seq_rm", "worlds", "config", "tables", "rm_level", "judges", "run")
