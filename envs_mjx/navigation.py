@@ -93,18 +93,12 @@ class Navigation:
         layout.check(self.placements)
 
     def check(self) -> None:
-        """Draws a layout and traces one step, and refuses a task whose parts do not fit.
+        """Traces one step and draws layouts, and refuses a task whose parts do not fit.
 
         Raises:
             ValueError: no layout is found, a function of the task fails, or rewards, costs or memory have another shape
                 than they must.
         """
-        draw = jax.jit(jax.vmap(lambda key: layout.sample(key, self.placements)))
-        if not draw(jax.random.split(jax.random.key(0), 4))[1].any():
-            raise ValueError(
-                f"{self.spec.id}: the objects cannot fit: {layout.RESTARTS} random layouts all failed; use fewer "
-                "objects, smaller keepouts or a larger area."
-            )
         action = jax.ShapeDtypeStruct((self.spec.action_size,), jnp.float32)
         try:
             state, _ = jax.eval_shape(self.reset, jax.random.key(0))
@@ -122,6 +116,12 @@ class Navigation:
         kinds = [jax.tree.map(lambda x: (x.shape, x.dtype), s.memory) for s in (state, after)]
         if kinds[0] != kinds[1]:
             raise ValueError(f"{self.spec.id}: remember returns {kinds[0]} after a reset but {kinds[1]} after a step.")
+        draw = jax.jit(jax.vmap(lambda key: layout.sample(key, self.placements)))
+        if not draw(jax.random.split(jax.random.key(0), 4))[1].any():
+            raise ValueError(
+                f"{self.spec.id}: the objects cannot fit: {layout.RESTARTS} random layouts all failed; use fewer "
+                "objects, smaller keepouts or a larger area."
+            )
 
     def reset(self, key: PRNGKey) -> tuple[State, Float[Array, " O"]]:
         """A new episode: a random layout, then the goal drawn once more among all other objects."""

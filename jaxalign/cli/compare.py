@@ -12,7 +12,8 @@ from jaxalign import track
 from jaxalign.cli import run
 from jaxalign.core.errors import UserError
 
-APART = ("seed", "name", "out", "devices", "checkpoint_seconds", "eval_episodes", "video", "learner", "off_policy")
+APART = ("seed", "name", "out", "devices", "checkpoint_seconds", "eval_episodes", "video", "wandb")
+APART += ("learner", "off_policy")  # whose fields are compared one by one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,13 +95,9 @@ def _settings(config: run.TrainConfig) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
-    return (
-        " ".join(map(_text, value))
-        if isinstance(value, tuple)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if isinstance(value, tuple):
+        return " ".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _limits(config: run.TrainConfig) -> dict[str, float]:

@@ -108,6 +108,7 @@ def _list(_: List) -> None:
 
 def _from_file(argv: list[str]) -> tuple[list[str], Any]:
     """Takes ``--config FILE`` out of `jaxalign train`: the arguments left, and what they have as defaults."""
+    argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     if argv[:1] != ["train"] or "--config" not in argv:
         return argv, tyro.MISSING_NONPROP
     at = argv.index("--config")

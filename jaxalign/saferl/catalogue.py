@@ -25,6 +25,7 @@ from jax.sharding import Mesh
 from jaxalign.core.errors import UserError
 from jaxalign.core.types import Env, Learner
 from jaxalign.dist.mesh import make_mesh
+from jaxalign.saferl import actors as a
 from jaxalign.saferl import constraints as c
 from jaxalign.saferl import offpolicy as o
 from jaxalign.saferl import policy_steps as p
@@ -56,7 +57,7 @@ def _on(summary, surrogate: s.Surrogate, constraint: c.Constraint, step: Step, w
     return Row(summary, lambda: Parts(gae(0.99, 0.95), surrogate, constraint, *step, world), _ON)
 
 
-def _off(summary, actor: o.Actor, num_critics: int, constraint: c.Constraint):
+def _off(summary, actor: a.Actor, num_critics: int, constraint: c.Constraint):
     return Row(summary, lambda: o.Parts(actor, num_critics, constraint), _OFF)
 
 
@@ -78,7 +79,7 @@ _cup = Step(p.then_project(_ppo.policy, p.adam(), target_kl=0.01, **_CUP), _firs
 _cup_safepo = Step(p.then_project(_ppo.policy, p.adam(), target_kl=0.02, **_CUP), _first)
 _saute, _early = w.saute(-1.0, 0.999), w.early_terminated()
 _slow_lag, _slow_pid = c.lagrangian(optax.adam(0.01)), c.pid(1e-3, 1e-4, 1e-4, penalty_max=100.0)
-_ddpg, _td3, _sac = o.deterministic(), o.deterministic(target_noise=0.2, noise_clip=0.5), o.maximum_entropy(0.02, 1e-3)
+_ddpg, _td3, _sac = a.deterministic(), a.deterministic(target_noise=0.2, noise_clip=0.5), a.maximum_entropy(0.02, 1e-3)
 
 # fmt: off
 CATALOGUE: dict[str, Row] = {

@@ -11,11 +11,10 @@ from jaxtyping import Array, Float, Int
 
 from jaxalign.core.types import Env, PRNGKey
 from jaxalign.saferl import offpolicy, onpolicy
+from jaxalign.saferl.catalogue import Config
 from jaxalign.saferl.offpolicy import OffPolicyConfig, OffPolicyState
-from jaxalign.saferl.onpolicy import OnPolicyConfig
 from jaxalign.saferl.worlds import TASK_REWARD, bare
 
-Config = OnPolicyConfig | OffPolicyConfig
 Act = Callable[[PRNGKey, Array], Array]
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxalign import nets
 from jaxalign.core.types import Env
-from jaxalign.saferl import numpy_policy, offpolicy, onpolicy
+from jaxalign.saferl import actors, numpy_policy, onpolicy
 from jaxalign.saferl.evaluation import Config
 from jaxalign.saferl.numpy_policy import Policy
 from jaxalign.saferl.offpolicy import OffPolicyConfig, OffPolicyState
@@ -73,7 +73,7 @@ def _off_policy(env: Env, config: OffPolicyConfig, state: OffPolicyState) -> Cho
 
     def choose(noise, obs):
         y = network.apply(params, obs)
-        action = offpolicy.squashed(y).transform(noise)[0] if outputs == 2 * env.spec.action_size else jnp.tanh(y)
+        action = actors.squashed(y).transform(noise)[0] if outputs == 2 * env.spec.action_size else jnp.tanh(y)
         return low + 0.5 * (action + 1.0) * (high - low)
 
     return choose

@@ -11,7 +11,7 @@ from jaxalign.core.errors import UserError
 
 COST_BLIND = ("policy_gradient", "natural_pg", "trpo", "ppo", "ddpg", "td3", "sac")
 # one row of every kind; the others, which have the same drivers and other parts, are slow tests
-BY_DEFAULT = ("ppo_lag", "cpo", "focops", "cup", "p3o", "ppo_simmer_pid", "ppo_early_terminated", "sac_lag")
+BY_DEFAULT = ("ppo_lag", "cpo", "cup", "ppo_simmer_pid", "sac_lag")
 ROWS = [name if name in BY_DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in saferl.names()]
 OFF = {"num_envs": 4, "rollout_length": 10, "hidden": (8,), "batch_size": 8, "update_to_data": 0.2, "capacity": 120}
 OFF |= {"random_steps": 40, "multiplier_steps": 0}
@@ -98,6 +98,14 @@ def test_omnisafes_names_are_understood():
     found = {saferl.resolve(name) for name in omnisafe.split()}
     assert len(found) == 32
     assert {name for name in saferl.names() if not name.endswith("_safepo")} == found
+
+
+def test_a_world_of_several_agents_is_refused(one_device):
+    env = two_costs()
+    env = env._replace(spec=env.spec._replace(num_agents=2))
+    for name in ("ppo_lag", "sac_lag"):
+        with pytest.raises(UserError, match="TwoCosts has 2 agents; this algorithm moves one"):
+            saferl.make(name, env, (1.0, 1.0), total_iterations=1, mesh=one_device)
 
 
 def test_sizes_of_the_other_family_are_refused(one_device):

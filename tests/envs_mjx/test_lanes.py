@@ -210,3 +210,22 @@ def test_a_loop_runs_its_body_only_for_lanes_that_are_not_done():
     _, used = jax.jit(jax.vmap(lambda n: lanes.while_loop(lambda c: c[0] > 0, body, (n, jnp.int32(0)))))(left)
     np.testing.assert_array_equal(used, left)
     assert sum(calls) <= 8 * (64 // 8 + 50)
+
+
+def test_empty_arrays_pass_through_nested_maps():
+    """A sweep maps over environments that are maps themselves; some leaves of their states have no elements."""
+
+    def one(pred, x):
+        return lanes.where(pred, lambda y: (y[0] + 1, y[1]), x, x, chunk=2)
+
+    def loop(x):
+        return lanes.while_loop(lambda y: y[0] < 3, lambda y: (y[0] + 1, y[1]), x)
+
+    pred = jnp.arange(6).reshape(2, 3) % 2 == 0
+    x = jnp.arange(6.0).reshape(2, 3), jnp.zeros((2, 3, 0))
+    out, empty = jax.jit(jax.vmap(jax.vmap(one)))(pred, x)
+    np.testing.assert_array_equal(out, x[0] + pred)
+    assert empty.shape == (2, 3, 0)
+    out, empty = jax.jit(jax.vmap(jax.vmap(loop)))(x)
+    np.testing.assert_array_equal(out, np.maximum(x[0], 3.0))
+    assert empty.shape == (2, 3, 0)

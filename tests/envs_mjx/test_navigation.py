@@ -201,8 +201,8 @@ def test_reward_is_clipped(goal1):
 
 
 def test_no_place_for_a_new_goal_terminates(goal0, monkeypatch):
+    draft = goal0.draft()  # before the change: the reset is compiled once for all tests
     monkeypatch.setattr(layout, "REDRAWS", 0)
-    draft = goal0.draft()
     draft.robot[0, :2] = draft.goal[0]
     near, far = (jax.tree.map(lambda x, i=i: x[i], draft.state()) for i in (0, 1))
     _, timestep = goal0.nav.env.step(near, jnp.zeros(2))

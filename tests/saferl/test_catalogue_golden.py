@@ -10,7 +10,7 @@ from recorded_policy import TRUST, dist_of, problem_of, recorded, recorded_actor
 from jaxalign import nets
 from jaxalign.core import Gaussian
 from jaxalign.core.types import Env, EnvSpec, TimeStep
-from jaxalign.saferl import constraints, offpolicy, policy_steps, worlds
+from jaxalign.saferl import actors, constraints, offpolicy, policy_steps, worlds
 from jaxalign.saferl.replay import Experience, empty, push, sample
 from jaxalign.saferl.surrogates import focops
 
@@ -185,7 +185,7 @@ def torch_params(data, prefix, layers):
 
 def test_sac_lag_losses():
     data = recorded("sac_lag")
-    parts = offpolicy.Parts(offpolicy.maximum_entropy(float(data["alpha"])), 2, constraints.lagrangian(optax.sgd(0.1)))
+    parts = offpolicy.Parts(actors.maximum_entropy(float(data["alpha"])), 2, constraints.lagrangian(optax.sgd(0.1)))
     batch = Experience(*(jnp.asarray(data[name]) for name in ("obs", "act", "reward", "cost", "next_obs", "done")))
     batch = batch._replace(cost=batch.cost[:, None], terminated=batch.terminated > 0)
     actor = torch_params(data, "actor__", ("net.0", "net.2"))
@@ -200,7 +200,7 @@ def test_sac_lag_losses():
         inputs = jnp.concatenate([obs, action], -1)
         return jnp.moveaxis(jax.vmap(q.apply, (0, None))(critics, inputs)[..., 0], 0, -1)
 
-    after = offpolicy.squashed(net.apply(actor, batch.next_obs))
+    after = actors.squashed(net.apply(actor, batch.next_obs))
     next_action, next_log_prob = after.transform(jnp.asarray(data["eps_target"]))
     np.testing.assert_allclose(next_action, data["next_action"], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(next_log_prob, data["next_logp"], rtol=1e-5, atol=1e-5)
@@ -213,7 +213,7 @@ def test_sac_lag_losses():
     mean = offpolicy.critic_targets(parts, batch, value(batch.next_obs, after.mode()), price, gamma)
     np.testing.assert_allclose(offpolicy.critic_loss(now[:, 2:], mean[:, 2:]), data["loss_cost_critic"], rtol=1e-5)
 
-    action, log_prob = offpolicy.squashed(net.apply(actor, batch.obs)).transform(jnp.asarray(data["eps_actor"]))
+    action, log_prob = actors.squashed(net.apply(actor, batch.obs)).transform(jnp.asarray(data["eps_actor"]))
     q_now = value(batch.obs, action)
     for name, multiplier in (("sac", 0.0), ("saclag", float(data["multiplier"]))):
         duals = constraints.LagrangeState(jnp.array([multiplier]), None)
@@ -224,7 +224,7 @@ def test_sac_lag_losses():
 def test_td3_and_ddpg_targets_look_where_they_must():
     """TD3's target action is the actor's plus clipped noise within the range, DDPG's is the actor's own."""
     outputs = jnp.array([[3.0, -0.2]] * 4000)
-    td3, ddpg = offpolicy.deterministic(target_noise=0.2, noise_clip=0.5), offpolicy.deterministic()
+    td3, ddpg = actors.deterministic(target_noise=0.2, noise_clip=0.5), actors.deterministic()
     noisy = td3.target(jax.random.key(0), outputs)[0]
     assert np.abs(noisy).max() <= 1.0
     shift = noisy[:, 1] - jnp.tanh(-0.2)
