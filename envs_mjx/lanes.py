@@ -41,14 +41,15 @@ def where(
     Returns:
         A tree with the shapes and dtypes of ``default``.
     """
+    once = jax.jit(fun)  # traced once, for `single` and `batched` together
 
     @custom_vmap
     def single(pred, default, args):
-        return jax.lax.cond(pred, lambda d, a: fun(*a), lambda d, a: d, default, args)
+        return jax.lax.cond(pred, lambda d, a: once(*a), lambda d, a: d, default, args)
 
     @custom_vmap
     def batched(pred, default, args):
-        return _in_chunks(pred, lambda a: fun(*a), default, args, chunk, zero_fill)
+        return _in_chunks(pred, lambda a: once(*a), default, args, chunk, zero_fill)
 
     @single.def_vmap
     def _(axis_size, in_batched, *operands):

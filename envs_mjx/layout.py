@@ -83,15 +83,16 @@ def check(placements: tuple[Placement, ...]) -> None:
 
 def sample(key: PRNGKey, placements: tuple[Placement, ...]) -> tuple[Float[Array, "N 2"], Bool[Array, ""]]:
     """Positions (m) of all objects in order of ``placements``, and whether a layout was found."""
-    keepout = jnp.array(np.repeat([p.keepout for p in placements], [p.number for p in placements]), jnp.float32)
-    bounds = jnp.array(np.concatenate([p.bounds() for p in placements]), jnp.float32)
+    keepout = np.repeat([p.keepout for p in placements], [p.number for p in placements]).astype(np.float32)
+    bounds = np.concatenate([p.bounds() for p in placements]).astype(np.float32)
     num = keepout.shape[0]
 
     def place(carry, i):
         key, points, ok = carry
         key, key_draw = jax.random.split(key)
-        draws = bounds[i, :2] + (bounds[i, 2:] - bounds[i, :2]) * jax.random.uniform(key_draw, (TRIES_PER_OBJECT, 2))
-        free = _is_free(draws, keepout[i], points, keepout, jnp.arange(num) < i)
+        low, high = jnp.split(jnp.asarray(bounds)[i], 2)
+        draws = low + (high - low) * jax.random.uniform(key_draw, (TRIES_PER_OBJECT, 2))
+        free = _is_free(draws, jnp.asarray(keepout)[i], points, keepout, jnp.arange(num) < i)
         return (key, points.at[i].set(draws[jnp.argmax(free)]), ok & free.any()), None
 
     def attempt(carry):

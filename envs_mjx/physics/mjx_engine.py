@@ -13,6 +13,7 @@ from envs_mjx.physics.state import SUBSTEPS, Bodies, PhysicsState
 
 SLOTS = {"free": 3, "orbiting": 3, "fixed": 2}  # objects of a group that are simulated at once
 SOLVER_ITERATIONS, LINE_SEARCH_ITERATIONS = 8, 10
+CHUNK, ACCELERATOR_CHUNK = {"cpu": 4}, 512  # environments whose contacts are solved together; the latter not measured yet
 
 
 def stepper(model: mujoco.MjModel, substeps: int = SUBSTEPS):
@@ -48,7 +49,10 @@ def stepper(model: mujoco.MjModel, substeps: int = SUBSTEPS):
 
 def alone(agent: Agent, substeps: int = SUBSTEPS):
     """(qpos, qvel, warmstart, ctrl) -> the same as `stepper`, for the robot with no object near."""
-    run = stepper(scene.build(agent, for_mjx=True), substeps)
+    model = scene.build(agent, for_mjx=True)
+    if not agent.on_floor:  # a few degrees of freedom without constraints: one fused loop, where dense calls LAPACK
+        model.opt.jacobian = mujoco.mjtJacobian.mjJAC_SPARSE
+    run = stepper(model, substeps)
     mocaps = jnp.zeros((substeps + 1, 0, 3)), jnp.zeros((0, 4))
     return lambda qpos, qvel, warmstart, ctrl: run(qpos, qvel, warmstart, ctrl, *mocaps)
 
@@ -56,20 +60,13 @@ def alone(agent: Agent, substeps: int = SUBSTEPS):
 def contact(agent: Agent, bodies: Bodies):
     """(base, state, ctrl, active, distance) -> state: `base` with what happens among the active bodies.
 
-    One compiled model for at most one movable object of each group, one for several; see `SLOTS`. Of more active
-    objects the nearest are simulated and the others pause for the step.
+    Of more active objects than `SLOTS` of a group the nearest are simulated and the others pause for the step.
     """
-    most = tuple(min(group.number, SLOTS[group.kind]) for group in bodies.groups)
-    few = tuple(n if group.kind == "fixed" else min(n, 1) for group, n in zip(bodies.groups, most, strict=True))
-    near, crowd = _with_slots(agent, bodies, few), _with_slots(agent, bodies, most)
+    slots = tuple(min(group.number, SLOTS[group.kind]) for group in bodies.groups)
+    together, chunk = _with_slots(agent, bodies, slots), CHUNK.get(jax.default_backend(), ACCELERATOR_CHUNK)
 
     def run(base: PhysicsState, state: PhysicsState, ctrl, active, distance):
-        args = (base, state, ctrl, active, distance)
-        ends = zip(bodies.starts[:-1], bodies.starts[1:], strict=True)
-        number = jnp.stack([jnp.sum(active[start:end]) for start, end in ends])
-        fits = jnp.all((number <= np.array(few)) | np.array([group.kind == "fixed" for group in bodies.groups]))
-        out = lanes.where(active.any() & fits, near, base, *args)
-        return lanes.where(active.any() & ~fits, crowd, out, *args, chunk=8) if few != most else out
+        return lanes.where(active.any(), together, base, base, state, ctrl, active, distance, chunk=chunk)
 
     return run
 

@@ -1,5 +1,6 @@
 """Running mean and variance of a stream of vectors."""
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -30,10 +31,10 @@ class RunningStatistics(NamedTuple):
 
     def update(self, x: Float[Array, "*batch O"]) -> "RunningStatistics":
         """Adds every row of `x`."""
-        x = x.reshape(-1, x.shape[-1])
-        added = jnp.float32(x.shape[0])
-        mean = x.mean(axis=0)
-        deviation = jnp.sum(jnp.square(x - mean), axis=0)
+        rows = tuple(range(x.ndim - 1))  # not flattened: that would gather a batch that is spread over devices
+        added = jnp.float32(math.prod(x.shape[:-1]))
+        mean = x.mean(axis=rows)
+        deviation = jnp.sum(jnp.square(x - mean), axis=rows)
         count = self.samples + added
         shift = mean - self.mean
         return RunningStatistics(
