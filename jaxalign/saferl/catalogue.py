@@ -62,7 +62,7 @@ def _off(summary, actor: a.Actor, num_critics: int, constraint: c.Constraint):
 
 
 _ON, _OFF = OnPolicyConfig(), OffPolicyConfig()
-_first, _second = CriticFit(8, 10, 1e-3), CriticFit(8, 20, 1e-3)
+_first, _second = CriticFit(4, 10, 1e-3), CriticFit(8, 20, 1e-3)
 _clip, _ratio, _focops = s.clipped(0.2), s.ratio(), s.focops(1.5, 0.02)
 _none, _lag, _lag2 = c.unconstrained(), c.lagrangian(optax.adam(0.1)), c.lagrangian(optax.adam(0.1), upper_bound=2.0)
 _pid, _p3o, _ipo = c.pid(0.1, 0.01, 0.01, penalty_max=100.0), c.exact_penalty(20.0), c.log_barrier(0.01, 1.0)
