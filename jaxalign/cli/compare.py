@@ -12,7 +12,7 @@ from jaxalign import track
 from jaxalign.cli import run
 from jaxalign.core.errors import UserError
 
-APART = ("seed", "name", "out", "devices", "checkpoint_seconds", "eval_episodes", "video", "wandb")
+APART = ("seed", "name", "out", "devices", "distributed", "checkpoint_seconds", "eval_episodes", "video", "wandb")
 APART += ("learner", "off_policy")  # whose fields are compared one by one
 
 

@@ -22,6 +22,8 @@ class TrainConfig:
         steps: environment steps to train for (rounded up to whole iterations).
         seed: of everything random.
         devices: how many to spread the environments over; by default all (on a CPU: its cores).
+        distributed: "off"; "auto" where Slurm, Cloud TPU, GKE or Open MPI start several processes; or in every process
+            "coordinator=HOST:PORT,process=I,of=N".
         engine: physics engine, "mjx" or "mujoco"; by default the faster one on this platform.
         name: of the folder under `out`; by default made from algorithm, environment and seed.
         out: where runs are written.
@@ -40,6 +42,7 @@ class TrainConfig:
     steps: int = 10_000_000
     seed: int = 0
     devices: int | None = None
+    distributed: str = "off"
     engine: str | None = None
     name: str | None = None
     out: Path = Path("runs")
@@ -95,10 +98,10 @@ def read_config(folder: Path) -> TrainConfig:
     path = folder / "config.json"
     raw = _read(path, "give the folder of a run, such as runs/NAME")
     raw.pop("versions", None)
-    missing = {field.name for field in dataclasses.fields(TrainConfig)} - {*raw, "wandb"}
+    missing = {field.name for field in dataclasses.fields(TrainConfig)} - {*raw, "wandb", "distributed"}
     if missing:
         raise UserError(f"{path} lacks {', '.join(sorted(missing))}; it is damaged or of another version.")
-    return dataclasses.replace(_config(raw, path), out=folder.parent, name=folder.name)
+    return dataclasses.replace(_config(raw, path), out=folder.parent, name=folder.name, distributed="off")
 
 
 def read_file(path: Path) -> TrainConfig:

@@ -26,9 +26,13 @@ class Resume:
 
     Attributes:
         run: folder of the run, such as runs/NAME.
+        distributed: as in `jaxalign train`.
+        devices: how many to go on with; by default as before.
     """
 
     run: tyro.conf.Positional[Path]
+    distributed: str = "off"
+    devices: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +153,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _status(result: run.Result) -> int:
-    return 0 if result.evaluation is not None else 130
+    return 130 if result.stopped else 0
 
 
 def _silent(function: Callable[[Any], Any]) -> Callable[[Any], int]:
@@ -164,7 +168,7 @@ def _silent(function: Callable[[Any], Any]) -> Callable[[Any], int]:
 
 _HANDLERS: dict[type, Callable[[Any], int]] = {
     run.TrainConfig: lambda command: _status(run.train(command)),
-    Resume: lambda command: _status(run.resume(command.run)),
+    Resume: lambda command: _status(run.resume(command.run, command.distributed, command.devices)),
     Eval: _silent(lambda c: run.evaluate(c.run, c.episodes, c.seed, c.deterministic, c.video)),
     play.Play: _silent(play.play),
     compare.Compare: _silent(compare.compare),

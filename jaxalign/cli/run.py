@@ -29,11 +29,19 @@ VIDEO_FRAMES = 250
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a run leaves behind: its folder, its metrics, and the evaluation (None if it was interrupted)."""
+    """What a run leaves behind.
+
+    Attributes:
+        folder: of the run.
+        rows: metrics, an iteration each; empty in all processes but the first.
+        evaluation: None if the run was interrupted, and in all processes but the first.
+        stopped: whether it was interrupted.
+    """
 
     folder: Path
     rows: list[dict[str, Any]]
     evaluation: evaluation.Evaluation | None
+    stopped: bool
 
 
 def prepare_devices(config: TrainConfig) -> int:
@@ -49,7 +57,12 @@ def prepare_devices(config: TrainConfig) -> int:
         with contextlib.suppress(RuntimeError):  # JAX already runs with the devices it has
             jax.config.update("jax_num_cpu_devices", cores)
     keep_programs()
+    dist.start(config.distributed)
     available, num_envs = jax.device_count(), config.sizes.num_envs
+    if jax.process_count() > 1:  # every process must own a part
+        if config.devices not in (None, available):
+            raise UserError(f"--devices is {config.devices}, but {jax.process_count()} processes have {available}.")
+        return available
     if config.devices is None:
         return max(n for n in range(1, available + 1) if num_envs % n == 0)
     if config.devices > available:
@@ -101,18 +114,29 @@ def train(config: TrainConfig) -> Result:
         UserError: a mistake in `config`, or its folder exists.
     """
     built = build(config)
-    folder = _new_folder(config)
-    _write_json(folder / "config.json", to_json(config) | {"versions": _versions()})
+
+    def begin() -> str:
+        folder = _new_folder(config)
+        _write_json(folder / "config.json", to_json(config) | {"versions": _versions()})
+        return str(folder)
+
+    folder = Path(dist.from_first(begin))
     return _Run(config, folder, *built).go(resume=False)
 
 
-def resume(folder: Path) -> Result:
+def resume(folder: Path, distributed: str = "off", devices: int | None = None) -> Result:
     """Continues an interrupted run from its last checkpoint, as if nothing had happened.
+
+    Args:
+        folder: of the run.
+        distributed: as in `TrainConfig`; the run may go on with other processes and devices than before.
+        devices: how many; by default as before.
 
     Raises:
         UserError: there is no such run or no checkpoint.
     """
     config = read_config(folder)
+    config = dataclasses.replace(config, distributed=distributed, devices=devices or config.devices)
     return _Run(config, folder, *build(config)).go(resume=True)
 
 
@@ -162,44 +186,50 @@ class _Run:
         trackers = self._trackers(done * self.config.sizes.steps_per_iteration if resume else None)
         try:
             with dist.StopRequest() as stop:
-                state = self._loop(state, done, trackers, stop)
+                state, stopped = self._loop(state, done, trackers, stop)
         finally:
             trackers.close()
+        if not dist.is_first():
+            return Result(self.folder, [], None, stopped)
         rows = track.read_jsonl(self.folder / "metrics.jsonl")
         title = f"{self.config.algorithm} on {self.config.env}, seed {self.config.seed}"
         track.learning_curve(rows, self.folder / "learning_curve.png", self.limits, title)
-        if stop.received is not None:
-            print(f"\nStopped by {stop.received.name} and saved. Continue with:\n  jaxalign resume {self.folder}")
-            return Result(self.folder, rows, None)
-        return Result(self.folder, rows, self.evaluate(state, self.config.seed, "evaluation"))
+        if stopped:
+            by = stop.received.name if stop.received else "another process"
+            print(f"\nStopped by {by} and saved. Continue with:\n  jaxalign resume {self.folder}")
+            return Result(self.folder, rows, None, stopped)
+        return Result(self.folder, rows, self.evaluate(state, self.config.seed, "evaluation"), stopped)
 
     def _begin(self):
         """The initial state, saved at once: from here on a run can be resumed whenever it dies."""
-        key = jax.device_put(self.key, jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec()))
-        state = jax.jit(self.learner.init, out_shardings=self.where)(key)
+        begin = jax.jit(lambda data: self.learner.init(jax.random.wrap_key_data(data)), out_shardings=self.where)
+        state = begin(np.asarray(jax.random.key_data(self.key)))  # NumPy: equal in all processes, where JAX's are local
         self.checkpoints.save(0, state)
         return state
 
-    def _loop(self, state, done: int, trackers: track.Tracker, stop: dist.StopRequest):
+    def _loop(self, state, done: int, trackers: track.Tracker, stop: dist.StopRequest) -> tuple[Any, bool]:
+        """The final state, and whether somebody asked to stop."""
         step = jax.jit(
             self.learner.step, in_shardings=(self.where,), out_shardings=(self.where, None), donate_argnums=0
         )
         saved, clock = time.monotonic(), _Clock(done)
         pending: tuple[int, Any] | None = None
+        stopped = False
         for iteration in range(done + 1, self.config.iterations + 1):
             state, info = step(state)
             if pending is not None:  # recorded while the device works on the next iteration
                 self._record(*pending, trackers, clock)
             pending = iteration, info
-            due = time.monotonic() - saved >= self.config.checkpoint_seconds
-            if due or stop.received is not None or iteration == self.config.iterations:
+            stopped = dist.any_of(stop.received is not None)
+            due = dist.any_of(time.monotonic() - saved >= self.config.checkpoint_seconds)
+            if due or stopped or iteration == self.config.iterations:
                 self._record(*pending, trackers, clock)
                 pending = None
                 self.checkpoints.save(iteration, state)
                 saved = time.monotonic()
-            if stop.received is not None:
+            if stopped:
                 break
-        return state
+        return state, stopped
 
     def _record(self, iteration: int, info, trackers: track.Tracker, clock: "_Clock") -> None:
         info = jax.device_get(info)
@@ -213,6 +243,8 @@ class _Run:
 
     def _trackers(self, resume_step: int | None) -> track.Composite:
         total = self.config.iterations * self.config.sizes.steps_per_iteration
+        if not dist.is_first():
+            return track.Composite([])
         trackers: list[track.Tracker] = [
             track.Jsonl(self.folder / "metrics.jsonl", resume_step),
             track.TensorBoard(self.folder / "tensorboard", resume_step),

@@ -3,5 +3,17 @@
 from jaxalign.dist.checkpoint import Checkpoints
 from jaxalign.dist.mesh import Mesh, make_mesh, over_envs, shardings
 from jaxalign.dist.preemption import StopRequest
+from jaxalign.dist.processes import any_of, from_first, is_first, start
 
-__all__ = ["Checkpoints", "Mesh", "StopRequest", "make_mesh", "over_envs", "shardings"]
+__all__ = [
+    "Checkpoints",
+    "Mesh",
+    "StopRequest",
+    "any_of",
+    "from_first",
+    "is_first",
+    "make_mesh",
+    "over_envs",
+    "shardings",
+    "start",
+]
