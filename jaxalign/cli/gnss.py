@@ -10,19 +10,17 @@ import numpy as np
 import tyro
 
 from jaxalign.cli import run
+from jaxalign.cli.gnss_correct import Correct, correct, placed, positive, say
 from jaxalign.cli.gnss_report import Bar, report
 from jaxalign.core.errors import UserError
-from jaxalign.gnss import correction, evaluation, figures, filtering, fixes, outcome, rinex_nav, webmap
 from jaxalign.gnss import database as databases
+from jaxalign.gnss import evaluation, figures, outcome, rinex_nav, rinex_obs, virtual, webmap
 from jaxalign.gnss.building import Settings, build
-from jaxalign.gnss.city import City
-from jaxalign.gnss.city_files import read_city
+from jaxalign.gnss.city_files import read_city, write_city
 from jaxalign.gnss.constellation import constellation, time_slices
-from jaxalign.gnss.correction import Corrected, Reason
-from jaxalign.gnss.frames import Geodetic
 from jaxalign.gnss.grid import make_grid
 from jaxalign.gnss.outcome import Outcome
-from jaxalign.gnss.study import SHIPPED_PLACE, Design, Done, Study, demo_city, shipped_navigation, study
+from jaxalign.gnss.study import Design, Done, Study, demo_city, shipped_navigation, study
 from jaxalign.gnss.time import GpsTime, from_calendar
 
 
@@ -65,32 +63,6 @@ class Twin:
 
 
 @dataclasses.dataclass(frozen=True)
-class Correct:
-    """Correct the fixes of a receiver with a database.
-
-    Attributes:
-        fixes: CSV (gps_week, second_of_week_s, latitude_deg, longitude_deg, height_m) or NMEA.
-        database: of `jaxalign gnss twin`.
-        city: refuse the database if it was made of another city than this file's.
-        ground_height_m: of the street above the ellipsoid; if given, the fixes' heights are used as well, which
-            tells places apart far better.
-        filter: also use past fixes (a hidden Markov model over the cells), for a receiver that moves.
-        step_m: standard deviation of its step from one fix to the next, for the filter.
-        oldest_seconds: how far the nearest slice may be in time.
-        out: corrected places, .csv or .geojson.
-    """
-
-    fixes: Path
-    database: Path = Path("gnss/database.npz")
-    city: Path | None = None
-    ground_height_m: float | None = None
-    filter: bool = False
-    step_m: float = 2.5
-    oldest_seconds: float = 180.0
-    out: Path = Path("gnss/corrected.csv")
-
-
-@dataclasses.dataclass(frozen=True)
 class Evaluate:
     """Judge the twin by held-out receivers in cities that differ from its model.
 
@@ -129,7 +101,7 @@ class Demo:
         tracks: walks.
         half_width_m: the grid spans this far from the middle of the city.
         draws: per cell.
-        out: folder for the database, pictures and the map.
+        out: folder for the database, pictures, the map, the city (city.json) and a walk as RINEX (walk.rnx).
     """
 
     seed: int = 5
@@ -179,15 +151,15 @@ def twin(config: Twin) -> Path:
     Raises:
         UserError: a mistake in `config` or in one of the files.
     """
-    _positive(slices=config.slices, every_seconds=config.every_seconds, spacing_m=config.spacing_m, draws=config.draws)
+    positive(slices=config.slices, every_seconds=config.every_seconds, spacing_m=config.spacing_m, draws=config.draws)
     if config.out.suffix not in (".npz", ".parquet"):
         raise UserError(f"--out is {config.out}; give a file that ends in .npz or .parquet.")
     if not 0 < config.mask_deg < 90:
         raise UserError(f"--mask-deg is {config.mask_deg:g}; choose an elevation between 0 and 90 degrees.")
     start = _start(config.start)
     navigation = shipped_navigation() if config.navigation is None else rinex_nav.read(config.navigation)
-    city = _placed(demo_city(config.seed) if config.city is None else read_city(config.city), config)
-    _say(navigation.report, city)
+    city = placed(demo_city(config.seed) if config.city is None else read_city(config.city), config.place)
+    say(navigation.report, city)
     half = config.half_width_m
     grid = make_grid(city, config.spacing_m, None if half is None else np.array([[-half, -half], [half, half]]))
     times = time_slices(start, config.slices, config.every_seconds)
@@ -210,48 +182,6 @@ def twin(config: Twin) -> Path:
     return config.out
 
 
-def correct(config: Correct) -> Corrected:
-    """Corrects a file of fixes, writes the result and says how many were corrected.
-
-    Raises:
-        UserError: a mistake in `config` or in one of the files.
-    """
-    city = None if config.city is None else read_city(config.city)
-    database = databases.load(config.database, city)
-    received = fixes.read(config.fixes)
-    if database.origin is None:
-        raise UserError(f"{config.database} does not say where on Earth it is; build it with --place.")
-    local = received.local_m(database.origin)
-    if config.ground_height_m is None:
-        local = local[:, :2]
-    else:
-        local[:, 2] += database.origin.height_m - config.ground_height_m - database.grid.height_m
-    begin = time.perf_counter()
-    answer = correction.correct_at(database, received.time, local, oldest_s=config.oldest_seconds)
-    if config.filter:
-        answer = _filtered(database, received.time, local, answer, config)
-    spent = time.perf_counter() - begin
-    fixes.write(config.out, received, answer, database.origin)
-    counts = {reason.name.lower(): int((answer.reason == reason).sum()) for reason in Reason}
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    skipped = f"; {received.skipped} unreadable lines skipped" if received.skipped else ""
-    print(f"{len(local)} fixes in {spent:.2f} s: {told}{skipped}\n{config.out}")
-    return answer
-
-
-def _filtered(database, at, local, single, config):
-    """The filter's places for the epochs whose time the database knows."""
-    slices, gap = database.nearest_slice(at)
-    known = gap <= config.oldest_seconds
-    if not known.any():
-        return single
-    motion = filtering.Motion(step_m=config.step_m)
-    followed = filtering.follow(database, slices[known], local[known], motion).filtered
-    for whole, part in zip(single, followed, strict=True):
-        whole[known] = part
-    return single
-
-
 def evaluate(config: Evaluate) -> list[dict]:
     """Evaluates city by city, prints and writes the pooled tables; returns the rows of the table of single fixes.
 
@@ -260,7 +190,7 @@ def evaluate(config: Evaluate) -> list[dict]:
     Raises:
         UserError: a mistake in `config`.
     """
-    _positive(
+    positive(
         cities=config.cities, receivers=config.receivers, tracks=config.tracks, half_width_m=config.half_width_m,
         draws=config.draws,
     )  # fmt: skip
@@ -300,7 +230,7 @@ def demo(config: Demo) -> Path:
     Raises:
         UserError: a mistake in `config`.
     """
-    _positive(receivers=config.receivers, tracks=config.tracks, half_width_m=config.half_width_m, draws=config.draws)
+    positive(receivers=config.receivers, tracks=config.tracks, half_width_m=config.half_width_m, draws=config.draws)
     begin = time.perf_counter()
     run.keep_programs()
     design = Design(half_width_m=config.half_width_m, receivers=config.receivers, tracks=config.tracks)
@@ -312,6 +242,10 @@ def demo(config: Demo) -> Path:
         figures.error_maps(result.database, city, 0, config.out / "error_maps.png")
         figures.sky_plots(city, _spread(result), result.sky, 0, config.out / "sky.png")
         figures.tracks(result.tracks, city, result.database, config.out / "walks.png")
+        write_city(city, config.out / "city.json")
+        assert city.origin is not None
+        recorded = virtual.of_epoch(shipped_navigation(), city.origin, result.tracks[0].epoch, result.sky, 0)
+        rinex_obs.write(config.out / "walk.rnx", recorded)
     report([outcome_of(result)], config.out)
     path = config.out / "map.html"
     epoch = result.epochs[0]
@@ -319,6 +253,10 @@ def demo(config: Demo) -> Path:
     table = (config.out / "tables.txt").read_text()
     webmap.write_map(path, "GNSS twin", city, result.database, 0, receivers, result.tracks, table)
     print(f"\n{time.perf_counter() - begin:.0f} s; pictures and database in {config.out}, map: {path}")
+    print(
+        "What a receiver on the first walk recorded, to be corrected by its pseudoranges:\n  jaxalign gnss correct "
+        f"--method ranging --observations {config.out / 'walk.rnx'} --city {config.out / 'city.json'}"
+    )
     return path
 
 
@@ -336,18 +274,6 @@ def _spread(result: Study) -> np.ndarray:
     return np.column_stack([chosen, np.full(len(chosen), result.database.grid.height_m)])
 
 
-def _placed(city: City, config: Twin) -> City:
-    if config.place is None:
-        if city.origin is None:
-            where = ", ".join(f"{value:.6g}" for value in np.degrees(SHIPPED_PLACE[:2]))
-            raise UserError(f"{config.city} does not say where on Earth it is; give --place, such as {where}, 50.")
-        return city
-    latitude, longitude, height = config.place
-    if not (abs(latitude) <= 90 and abs(longitude) <= 360 and np.isfinite(height)):
-        raise UserError(f"--place is {config.place}; give latitude and longitude in degrees and height in m.")
-    return city._replace(origin=Geodetic(np.deg2rad(latitude), np.deg2rad(longitude), height))
-
-
 def _start(text: str) -> GpsTime:
     try:
         at = np.datetime64(text, "ms")
@@ -355,18 +281,3 @@ def _start(text: str) -> GpsTime:
         raise UserError(f"--start is {text!r}; give GPS time such as 2021-03-19T11:00:00.") from None
     day = at.astype("datetime64[D]")
     return from_calendar(np.asarray(day), np.asarray((at - day) / np.timedelta64(1, "s")))
-
-
-def _say(report, city: City) -> None:
-    if report.total:
-        print(f"navigation file: {report}")
-    for note in city.notes[:5]:
-        print(f"city: {note}")
-    if len(city.notes) > 5:
-        print(f"city: {len(city.notes) - 5} more notes")
-
-
-def _positive(**values) -> None:
-    for name, value in values.items():
-        if not (np.isfinite(value) and value > 0):
-            raise UserError(f"--{name.replace('_', '-')} is {value:g}; choose a positive number.")

@@ -1,10 +1,11 @@
 """Several processes that run one program, on JAX's multi-controller runtime.
 
-Every process executes the same steps on global arrays; what leaves the program (records, figures, tables) leaves through
-the first process alone. With a single process every function here does the obvious thing at no cost.
+Every process executes the same steps on global arrays. Records, figures and tables leave through the first alone. With a
+single process every function here does the obvious thing at no cost.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -38,7 +39,7 @@ def start(setting: str) -> None:
         ) from None
 
 
-def parse(setting: str) -> dict[str, object] | None:
+def parse(setting: str) -> dict[str, Any] | None:
     """Arguments of ``jax.distributed.initialize``; None if there is one process.
 
     Raises:
@@ -46,7 +47,7 @@ def parse(setting: str) -> dict[str, object] | None:
     """
     if setting in ("off", "auto"):
         return None if setting == "off" else {}
-    parts = dict(part.partition("=")[::2] for part in setting.split(","))
+    parts: dict[str, str] = {name: value for name, _, value in (part.partition("=") for part in setting.split(","))}
     numbers = parts.get("process", ""), parts.get("of", "")
     host, _, port = parts.get("coordinator", "").rpartition(":")
     if parts.keys() != {"coordinator", "process", "of"} or not all(n.isdigit() for n in (*numbers, port)) or not host:

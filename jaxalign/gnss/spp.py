@@ -64,12 +64,22 @@ class Measurements(NamedTuple):
 
 
 class Options(NamedTuple):
-    """Elevation mask (rad), relative humidity in [0, 1], largest GDOP, satellites that may be excluded in an epoch."""
+    """How fixes are made; all may be traced.
+
+    Attributes:
+        elevation_mask_rad: lowest elevation.
+        relative_humidity: in [0, 1].
+        max_gdop: a weaker geometry is flagged.
+        max_exclusions: satellites that may be excluded in an epoch.
+        by_cn0: weight by C/N0 (variance 1 m^2 at 45 dB-Hz, ten times as much 10 dB lower) instead of by RTKLIB's
+            model of elevation, orbit and atmosphere: in streets echoes are weak before they are low.
+    """
 
     elevation_mask_rad: float = 15 * np.pi / 180
     relative_humidity: float = 0.7
     max_gdop: float = 30.0
     max_exclusions: int = 0
+    by_cn0: bool = False
 
 
 def measurements(observations: Observations, navigation: Navigation, systems: str = "GREJC") -> Measurements:
@@ -93,7 +103,7 @@ def measurements(observations: Observations, navigation: Navigation, systems: st
     if not np.isfinite(raw).any():
         raise UserError(f"The observations hold no L1 pseudorange of the systems {systems}; choose other systems.")
     found, record = broadcast.states_at_transmission(navigation, satellite, observations.time, raw)
-    delay, variance, frequency = _record_properties(navigation, satellite, record)
+    delay, variance, frequency = record_properties(navigation, satellite, record)
     usable = np.isfinite(raw) & found.valid & broadcast.healthy(navigation, satellite, record)
     corrected = raw + LIGHT_SPEED_M_S * found.clock_s - delay
     return Measurements(
@@ -109,7 +119,7 @@ def measurements(observations: Observations, navigation: Navigation, systems: st
     )
 
 
-def _record_properties(navigation, satellite, record):
+def record_properties(navigation, satellite, record):
     """Group delay (m), orbit variance (m^2) and carrier (Hz), ``[E, S]``, of the records in use."""
     delay, variance, frequency = np.zeros(record.shape), np.ones(record.shape), np.full(record.shape, L1_HZ)
     for s, name in enumerate(satellite):
@@ -151,6 +161,30 @@ def code_variance_m2(elevation_rad, code_factor):
     return 0.3**2 * (1 + 1 / sine) * code_factor**2 + 0.3**2
 
 
+def ranges_from(
+    place_ecef_m: np.ndarray, data: Measurements, klobuchar: np.ndarray, options: Options = Options()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pseudoranges minus what a receiver without a clock bias would measure at places ``[E, 3]``, and which count.
+
+    Returns:
+        Differences (m) ``[E, S]``, and whether a satellite is usable and above the mask ``[E, S]``.
+    """
+    with jax.enable_x64(True):
+        found = _ranges_from(np.asarray(place_ecef_m, float), data, np.asarray(klobuchar, float), options)
+    ranges, visible = map(np.asarray, found)
+    return np.where(visible, ranges, 0.0), visible
+
+
+@jax.jit
+def _ranges_from(place_ecef_m, data: Measurements, klobuchar, options: Options):
+    def of_epoch(pos, data):
+        delay, _, visible = atmosphere_at(pos, data, klobuchar, options)
+        distance, _ = pvt.geometric_range_m(pos, data.sat_pos_ecef_m)
+        return data.pseudorange_m - delay - distance, data.usable & visible
+
+    return jax.vmap(of_epoch, in_axes=(0, _EPOCH_AXES))(place_ecef_m, data)
+
+
 def locate(data: Measurements, klobuchar: np.ndarray, options: Options = Options()) -> pvt.Fix:
     """Fixes of every epoch, fields ``[E, ...]`` as NumPy arrays in float64.
 
@@ -179,6 +213,9 @@ def locate(data: Measurements, klobuchar: np.ndarray, options: Options = Options
 _OF_EPOCH = tuple(name not in ("code_factor", "clock") for name in Measurements._fields)
 
 
+_EPOCH_AXES = Measurements(*(0 if of_epoch else None for of_epoch in _OF_EPOCH))
+
+
 def _by_field(function, data: Measurements) -> Measurements:
     """`function(field, whether its first axis is the epoch)` of every field."""
     return Measurements(*map(function, data, _OF_EPOCH))
@@ -199,14 +236,17 @@ def _padded(data: Measurements, epochs: int, satellites: int) -> Measurements:
 
 @jax.jit
 def _locate_block(data: Measurements, klobuchar, options: Options) -> pvt.Fix:
-    axes = _by_field(lambda _, of_epoch: 0 if of_epoch else None, data)
-    return jax.vmap(functools.partial(_locate_epoch, klobuchar=klobuchar, options=options), in_axes=(axes,))(data)
+    one = functools.partial(_locate_epoch, klobuchar=klobuchar, options=options)
+    return jax.vmap(one, in_axes=(_EPOCH_AXES,))(data)
 
 
 def _locate_epoch(data, klobuchar, options):
     def solve_at(pos):
-        delay, variance, visible = _atmosphere_at(pos, data, klobuchar, options)
-        weight = jnp.where(data.usable & visible, 1 / (variance + data.orbit_variance_m2), 0.0)
+        delay, variance, visible = atmosphere_at(pos, data, klobuchar, options)
+        inverse_variance = jnp.where(
+            options.by_cn0, 10 ** ((data.cn0_dbhz - 45) / 10), 1 / (variance + data.orbit_variance_m2)
+        )
+        weight = jnp.where(data.usable & visible, inverse_variance, 0.0)
         screening = pvt.Screening(options.max_gdop, options.max_exclusions)
         ranges = data.pseudorange_m - delay
         return pvt.solve(ranges, data.sat_pos_ecef_m, weight, data.clock, NUM_CLOCKS, pos, screening)
@@ -221,7 +261,7 @@ def _locate_epoch(data, klobuchar, options):
     return jax.lax.fori_loop(0, _PASSES, once_more, (start, blank))[1]
 
 
-def _atmosphere_at(pos, data, klobuchar, options):
+def atmosphere_at(pos, data, klobuchar, options):
     """Delays (m), variances without the orbit's (m^2) and visibility of satellites ``[S]`` from a position."""
     place = frames.geodetic_from_ecef(pos)
     on_earth = place.height_m > -1e6  # the first pass starts at the centre
