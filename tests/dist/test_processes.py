@@ -51,16 +51,23 @@ def test_one_process_asks_nobody():
     assert not any_of(False)
 
 
-def start(arguments, folder, devices, number=1):
-    """Processes of one run, each with so many devices."""
+def slurm(process, number, port):
+    """What srun tells each of its tasks on one node; JAX takes its port from the number of the job."""
+    names = {"JOB_ID": port % 4096, "STEP_NODELIST": "127.0.0.1", "NTASKS": number, "PROCID": process, "LOCALID": 0}
+    return {f"SLURM_{name}": str(value) for name, value in names.items()}
+
+
+def start(arguments, folder, devices, number=1, auto=False):
+    """Processes of one run, each with so many devices; they find each other by arguments or as Slurm has it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     started = []
     for process in range(number):
         setting = f"coordinator=127.0.0.1:{port},process={process},of={number}" if number > 1 else "off"
-        command = [sys.executable, "-m", "jaxalign", *arguments, "--distributed", setting]
+        command = [sys.executable, "-m", "jaxalign", *arguments, "--distributed", "auto" if auto else setting]
         env = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "XLA_FLAGS": ""}
+        env |= slurm(process, number, port) if auto else {}
         with (folder / f"log{process}").open("w") as log:
             started.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=env, cwd=folder))
     return started
@@ -83,10 +90,10 @@ def metrics(run):
     ]
 
 
-def interrupted(folder, number, victim):
+def interrupted(folder, number, victim, auto=False):
     """A run of two processes, one of which is sent a signal after two iterations; statuses, and seconds to the end."""
     arguments = [*TRAIN, "--out", str(folder), "--name", "run", "--checkpoint-seconds", "0"]
-    started, path = start(arguments, folder, 4, number=2), folder / "run" / "metrics.jsonl"
+    started, path = start(arguments, folder, 4, 2, auto), folder / "run" / "metrics.jsonl"
     while all(p.poll() is None for p in started) and (not path.exists() or path.read_text().count("\n") < 2):
         time.sleep(0.01)
     started[victim].send_signal(number)
@@ -123,7 +130,7 @@ def test_two_processes_make_the_run_of_one(tmp_path, single):
 
 @pytest.mark.slow
 def test_sigterm_to_one_stops_both_and_another_mesh_goes_on(tmp_path, single):
-    statuses, _ = interrupted(tmp_path, signal.SIGTERM, victim=1)
+    statuses, _ = interrupted(tmp_path, signal.SIGTERM, victim=1, auto=True)
     assert statuses == [130, 130]
     assert "Stopped by another process and saved" in (tmp_path / "log0").read_text()
     before = metrics(tmp_path / "run")
