@@ -220,8 +220,8 @@ class _Run:
             if pending is not None:  # recorded while the device works on the next iteration
                 self._record(*pending, trackers, clock)
             pending = iteration, info
-            stopped = dist.any_of(stop.received is not None)
-            due = dist.any_of(time.monotonic() - saved >= self.config.checkpoint_seconds)
+            late = time.monotonic() - saved >= self.config.checkpoint_seconds
+            stopped, due = dist.any_of(stop.received is not None, late)
             if due or stopped or iteration == self.config.iterations:
                 self._record(*pending, trackers, clock)
                 pending = None

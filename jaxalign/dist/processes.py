@@ -85,8 +85,9 @@ def from_first(fun: Callable[[], str]) -> str:
     return answer
 
 
-def any_of(flag: bool) -> bool:
-    """Whether `flag` holds in any process. All must ask; all get the same answer."""
+def any_of(*flags: bool) -> tuple[bool, ...]:
+    """Of each flag, whether it holds in any process. All must ask; all get the same answer."""
     if jax.process_count() == 1:
-        return flag
-    return bool(np.any(multihost_utils.process_allgather(np.array([flag]))))
+        return flags
+    everywhere = np.asarray(multihost_utils.process_allgather(np.array(flags)))
+    return tuple(everywhere.reshape(-1, len(flags)).any(axis=0).tolist())
