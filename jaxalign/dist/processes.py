@@ -1,7 +1,7 @@
 """Several processes that run one program, on JAX's multi-controller runtime.
 
-Every process executes the same steps on global arrays. Records, figures and tables leave through the first alone. With a
-single process every function here does the obvious thing at no cost.
+Every process executes the same steps on global arrays. Records, figures and tables leave through the first alone. With
+a single process every function here does the obvious thing at no cost.
 """
 
 from collections.abc import Callable
