@@ -49,6 +49,9 @@ SLOW = (
     "test_learning_probes.py::test_action_that_depends_on_the_observation[trpo]",
     "test_learned.py::test_a_network_learns_a_bias",
     "test_scale.py::test_activations_are_what_a_gradient_keeps",
+    "test_gnss_city_scale.py::test_districts_are_the_pieces_of_one_build",
+    "test_gnss_ranging.py::test_pseudoranges_find_the_street",
+    "test_lifecycle.py::test_methods_between_all_and_nothing",
 )
 SLOW_FIXTURES = {"mjx_replay", "both"}
 

@@ -13,7 +13,7 @@ from envs_mjx.physics.state import SUBSTEPS, Bodies, PhysicsState
 
 SLOTS = {"free": 3, "orbiting": 3, "fixed": 2}  # objects of a group that are simulated at once
 SOLVER_ITERATIONS, LINE_SEARCH_ITERATIONS = 8, 10
-CHUNK, ACCELERATOR_CHUNK = {"cpu": 4}, 512  # environments whose contacts are solved together; the latter not measured yet
+CHUNK, ACCELERATOR_CHUNK = {"cpu": 4}, 512  # environments whose contacts are solved together; the latter not measured
 
 
 def stepper(model: mujoco.MjModel, substeps: int = SUBSTEPS):

@@ -69,6 +69,16 @@ class Gnss:
     """Digital twin of a city for GNSS: `jaxalign gnss demo|twin|correct|evaluate`."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Elasticity:
+    """Do aligned models revert? Compression, exact theory and life cycle: `jaxalign elasticity demo`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """Preference data as a graph, and what a reward model infers from it: `jaxalign topology demo`."""
+
+
 _TRAIN = (
     "Train a policy under cost limits. --config FILE takes defaults from a JSON file, such as the config.json of a run."
 )
@@ -83,10 +93,14 @@ Command = (
     | Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Rlhf, tyro.conf.subcommand("rlhf")]
     | Annotated[Gnss, tyro.conf.subcommand("gnss")]
+    | Annotated[Elasticity, tyro.conf.subcommand("elasticity")]
+    | Annotated[Topology, tyro.conf.subcommand("topology")]
 )
 
 # Rooms with commands of their own, which are loaded when asked for: command to the config's class and its function
 ROOMS = {
+    "elasticity": {"demo": ("Demo", "demo")},
+    "topology": {"demo": ("Demo", "demo")},
     "rlhf": {"demo": ("RlhfDemo", "demo")},
     "gnss": {
         "demo": ("Demo", "demo"),

@@ -89,5 +89,5 @@ def any_of(*flags: bool) -> tuple[bool, ...]:
     """Of each flag, whether it holds in any process. All must ask; all get the same answer."""
     if jax.process_count() == 1:
         return flags
-    everywhere = np.asarray(multihost_utils.process_allgather(np.array(flags)))
-    return tuple(everywhere.reshape(-1, len(flags)).any(axis=0).tolist())
+    everywhere = np.asarray(multihost_utils.process_allgather(np.array(flags))).reshape(-1, len(flags))
+    return tuple(bool(column.any()) for column in everywhere.T)

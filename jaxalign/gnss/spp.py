@@ -213,7 +213,7 @@ def locate(data: Measurements, klobuchar: np.ndarray, options: Options = Options
 _OF_EPOCH = tuple(name not in ("code_factor", "clock") for name in Measurements._fields)
 
 
-_EPOCH_AXES = Measurements(*(0 if of_epoch else None for of_epoch in _OF_EPOCH))
+_EPOCH_AXES = Measurements._make(0 if of_epoch else None for of_epoch in _OF_EPOCH)
 
 
 def _by_field(function, data: Measurements) -> Measurements:

@@ -101,6 +101,7 @@ def test_the_demonstration_runs_and_the_twin_helps(tmp_path, capsys):
     path = gnss.demo(config)
     names = {file.name for file in path.parent.iterdir()}
     assert {"map.html", "database.npz", "error_maps.png", "sky.png", "walks.png", "errors.png", "tables.txt"} <= names
+    assert {"city.json", "walk.rnx"} <= names
     medians = dict(re.findall(r"^(\S+(?: \S+)*?)\s{2,}\s*(\d+\.\d)", capsys.readouterr().out, re.M))
     assert float(medians["twin+height"]) < 0.85 * float(medians["none"])
     assert float(medians["ranging"]) < 0.5 * float(medians["none"])
