@@ -25,13 +25,15 @@ def config(scale, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def world(scale, config):
-    return scale.run.city_of(config), scale.run.sky_of(config)
-
-
-def test_districts_are_the_pieces_of_one_build(scale, config, world, capsys):
-    city, sky = world
+    """City and sky, after two workers have made their districts."""
+    city, sky = scale.run.city_of(config), scale.run.sky_of(config)
     for worker in (0, 1):
         scale.run.work(dataclasses.replace(config, worker=worker, of=2), city, sky)
+    return city, sky
+
+
+def test_districts_are_the_pieces_of_one_build(scale, config, world):
+    city, sky = world
     names = sorted(path.name for path in config.out.glob("*.npz"))
     assert names == ["r000c000.npz", "r000c001.npz", "r001c000.npz", "r001c001.npz"]
     whole = build(city, make_grid(city, 5.0, np.array([[-45.0, -45.0], [45.0, 45.0]])), sky, Settings(8, 0))
