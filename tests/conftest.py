@@ -62,8 +62,14 @@ SLOW = (
 SLOW_FIXTURES = {"mjx_replay", "both"}
 
 
+# Files whose tests share no fixture worth keeping on one worker
+APART = {"test_constrained_optimum.py"}
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
+        if item.path.name not in APART:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
         if any(name in item.nodeid for name in SLOW) or SLOW_FIXTURES & {*item.fixturenames}:
             item.add_marker(pytest.mark.slow)
         if any(name in item.nodeid for name in SMOKE):

@@ -1,9 +1,11 @@
 """Every algorithm on a constrained decision process whose optimum a linear programme knows.
 
 Return and cost are averages over the last third of the training: multipliers circle their saddle point, and the mean of
-policies is again a policy of the programme. For on-policy rows rewards are blurred, so that the spread of advantages,
-by which they divide, stays put when a policy has settled; the price of the constraint in units of that spread is then
-about 0.7, below 1, the largest multiplier of IPO.
+policies is again a policy of the programme. A third of a training holds one or two of those circles, so where they are
+widest (single trainings end between 0.80 and 0.99 of the optimum) the average is over four trainings as well.
+
+For on-policy rows rewards are blurred, so that the spread of advantages, by which they divide, stays put when a policy
+has settled; the price of the constraint in units of that spread is then about 0.7, below 1, IPO's largest multiplier.
 """
 
 import functools
@@ -35,7 +37,8 @@ LIMIT = 2.5
 BLIND = ("policy_gradient", "natural_pg", "trpo", "ppo", "ddpg", "td3", "sac")
 BUDGETED = ("ppo_saute", "trpo_saute", "ppo_simmer_pid", "trpo_simmer_pid")
 TERMINATED = ("ppo_early_terminated", "trpo_early_terminated")
-BY_DEFAULT = ("ppo_lag",)
+CIRCLING = ("ppo_lag", "trpo_lag", "rcpo", "cppo_pid", "trpo_pid", "focops", "cup", "cup_safepo")
+BY_DEFAULT = ("cpo",)
 ROWS = [name if name in BY_DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in saferl.names()]
 
 ON = {"num_envs": 64, "rollout_length": 20, "hidden": (32,)}
@@ -66,7 +69,7 @@ def goal(name) -> Goal:
 
 
 def train(name, mesh):
-    """Mean return and cost over the last third of the iterations."""
+    """Mean return and cost over the last third of the iterations, and over four trainings if the row is `CIRCLING`."""
     if isinstance(saferl.CATALOGUE[name].config, saferl.OffPolicyConfig):
         # multipliers move once an iteration; PID gains are a tenth of the Lagrange rate, so its iterations are short
         length, iterations = (2, 12_000) if name.endswith("pid") else (20, 300 if name in BLIND else 1500)
@@ -76,10 +79,14 @@ def train(name, mesh):
     else:
         config, iterations, table = saferl.OnPolicyConfig(**ON), 400, TABLE
     learner = saferl.make(name, environment(table), (LIMIT,), total_iterations=iterations, config=config, mesh=mesh)
-    run = jax.jit(lambda key: jax.lax.scan(lambda s, _: learner.step(s), learner.init(key), None, length=iterations))
-    _, info = run(jax.random.key(1))
+
+    def run(key):
+        return jax.lax.scan(lambda s, _: learner.step(s), learner.init(key), None, length=iterations)[1]
+
+    seed = jax.random.key(1)
+    info = jax.jit(jax.vmap(run))(jax.random.split(seed, 4)) if name in CIRCLING else jax.jit(run)(seed)
     last = slice(-(iterations // 3), None)
-    return float(info.episode_return[last].mean()), float(info.episode_cost[last, 0].mean())
+    return float(info.episode_return[..., last].mean()), float(info.episode_cost[..., last, 0].mean())
 
 
 def test_the_limit_matters():
