@@ -7,7 +7,7 @@
 simulation and policy alone; the update is the difference. Nothing is left out but compilation, which is given apart.
 
 The arithmetic that bounds the update: a network of 60-64-64 units and 1 or 2 outputs has 8 k weights, about 50 kFLOP
-per sample for a forward and backward pass; 8 passes of the policy and 4 of two critics make 0.8 MFLOP per step.
+per sample for a forward and backward pass; 4 passes of the policy and 2 of two critics make 0.4 MFLOP per step.
 """
 
 import argparse

@@ -20,6 +20,7 @@ from jaxtyping import Array, Key, UInt8
 
 import envs_mjx
 from envs_mjx.api import EnvSpec, TimeStep
+from envs_mjx.registry import known
 from envs_mjx.render.gl import canvas
 from envs_mjx.render.stage import seen
 
@@ -57,7 +58,8 @@ def make(env_id: str, size: tuple[int, int] = SIZE, engine: str | None = None) -
     """The environment `env_id` with a picture in its observation.
 
     Args:
-        env_id: one of `ids()`, such as ``"SafetyPointGoal1Vision-v0"``.
+        env_id: one of `ids()`, such as ``"SafetyPointGoal1Vision-v0"``; for a world of one's own, registered as
+            ``Name-v0`` in a file or module, ``"FILE.py:NameVision-v0"``.
         size: width and height of the picture, pixels.
         engine: see `envs_mjx.make`.
 
@@ -65,6 +67,7 @@ def make(env_id: str, size: tuple[int, int] = SIZE, engine: str | None = None) -
         ValueError: unknown id (the message suggests the nearest) or engine, or a size without pixels.
         envs_mjx.render.GLUnavailable: no OpenGL context can be made on this machine.
     """
+    env_id = known(env_id)
     base = env_id.replace("Vision-", "-")
     if env_id not in ids():
         near = difflib.get_close_matches(env_id, ids(), n=1)

@@ -4,6 +4,8 @@
 all objects, and the picture, 96 x 96, that its renderer took with the camera ``"vision"``.
 """
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -83,6 +85,18 @@ def test_a_batch_is_drawn_lane_by_lane(env):
     assert after.obs["vision"].shape == (3, 32, 48, 3)
     assert after.cost.shape == (3, 0)
     assert len(np.unique(after.obs["vision"], axis=0)) == 3
+
+
+@pytest.mark.slow
+def test_a_world_of_ones_own_is_seen():
+    file = Path(__file__).parents[2] / "experiments" / "orbiting_push" / "world.py"
+    try:
+        own = vision.make(f"{file}:CarOrbitingPushVision-v0", SIZE, engine="mujoco")
+    except GLUnavailable as error:
+        pytest.skip(str(error))
+    _, obs = own.reset(jax.random.key(0))
+    assert own.spec.id == "CarOrbitingPushVision-v0"
+    assert np.std(obs["vision"]) > 10
 
 
 def test_ids_and_mistakes():
