@@ -1,4 +1,12 @@
-"""Eight virtual devices for the tests of sharding (everything else runs on the first), and the smoke subset."""
+"""Eight virtual devices for the tests of sharding (everything else runs on the first), one compilation cache, marks."""
+
+import os
+
+# Before jaxlib is loaded: programs from the compilation cache are announced on stderr, at level "error"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import shutil
+import tempfile
 
 import jax
 import pytest
@@ -64,6 +72,14 @@ SLOW_FIXTURES = {"mjx_replay", "both"}
 
 # Files whose tests share no fixture worth keeping on one worker
 APART = {"test_constrained_optimum.py"}
+
+
+def pytest_configure(config):
+    """Programs are kept for the length of this session, and nothing is written into the user's own cache."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers inherit it
+        folder = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxalign-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 
 
 def pytest_collection_modifyitems(items):
