@@ -80,15 +80,15 @@ def make(env_id: str, engine: str | None = None) -> Env:
 
 def builder(env_id: str, engine: str | None = None) -> Navigation | Velocity:
     """What makes the environment, with the functions that parity checks call on recorded states; see `make`."""
-    env_id = known(env_id)
+    env_id = bare(env_id)
     if env_id in _VELOCITY:
         robot, version = _VELOCITY[env_id]
         return Velocity(env_id, robot, version, engine or physics.default_engine())
     return navigation(env_id, engine)
 
 
-def known(env_id: str) -> str:
-    """The bare id, after importing the file or module before its colon, if there is one.
+def bare(env_id: str) -> str:
+    """The id alone, after importing the file or module before its colon, if there is one.
 
     Raises:
         ValueError: the file or module cannot be imported.

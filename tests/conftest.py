@@ -75,7 +75,7 @@ APART = {"test_constrained_optimum.py"}
 
 
 def pytest_configure(config):
-    """Programs are kept for the length of this session, and nothing is written into the user's own cache."""
+    """Programs are kept for the length of this session only, unless the caller's environment names a cache."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers inherit it
         folder = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxalign-tests-")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))

@@ -20,7 +20,7 @@ from jaxtyping import Array, Key, UInt8
 
 import envs_mjx
 from envs_mjx.api import EnvSpec, TimeStep
-from envs_mjx.registry import known
+from envs_mjx.registry import bare
 from envs_mjx.render.gl import canvas
 from envs_mjx.render.stage import seen
 
@@ -64,10 +64,11 @@ def make(env_id: str, size: tuple[int, int] = SIZE, engine: str | None = None) -
         engine: see `envs_mjx.make`.
 
     Raises:
-        ValueError: unknown id (the message suggests the nearest) or engine, or a size without pixels.
+        ValueError: unknown id (the message suggests the nearest) or engine, a file that cannot be imported, or a size
+            without pixels.
         envs_mjx.render.GLUnavailable: no OpenGL context can be made on this machine.
     """
-    env_id = known(env_id)
+    env_id = bare(env_id)
     base = env_id.replace("Vision-", "-")
     if env_id not in ids():
         near = difflib.get_close_matches(env_id, ids(), n=1)

@@ -4,8 +4,9 @@ Numbers are OmniSafe's (https://github.com/PKU-Alignment/omnisafe, YAML defaults
 environments call for others:
 
 - first order: 4 passes of 10 minibatches of 2,048 at learning rate 1e-3, 2 for the critics (OmniSafe: 40 passes of 313
-  minibatches of 64 at 3e-4), so that the update costs no more than the rollout; 8 and 4 end within
-  the spread of three seeds (``experiments/safe_navigation``). Same KL stop, 0.02; 0.01 for the projection of CUP.
+  minibatches of 64 at 3e-4), so that PPO's update costs no more than its rollout (``benchmarks/RESULTS.md``); with 8
+  and 4, PPO-Lag ends within the spread of three seeds of it (``experiments/safe_navigation``). Same KL stop, 0.02; 0.01
+  for the projection of CUP.
 - multipliers: Adam at 0.1 (OmniSafe: 0.035, with which the multiplier is still rising when 1e7 steps are over; measured
   on SafetyPointGoal1-v0: cost 28.6 at return 16.7 after 9e6 steps).
 - second order: OmniSafe's delta = 0.01 and damping 0.1 refer to the KL *averaged* over action components; ours is

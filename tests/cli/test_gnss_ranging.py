@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gnss_tables import table
 
-from jaxalign.cli import gnss, run
+from jaxalign.cli import gnss
 from jaxalign.core.errors import UserError
 from jaxalign.gnss import database, fixes, heldout, ranging, rinex_obs, study, virtual
 from jaxalign.gnss.city_files import write_city
@@ -38,9 +38,8 @@ def places(path):
     return fixes.read(path).local_m(study.SHIPPED_PLACE)[:, :2]
 
 
-def test_pseudoranges_find_the_street(recorded, capsys, monkeypatch):
+def test_pseudoranges_find_the_street(recorded, capsys):
     """The truth's heights, walls, echoes and noise are not the model's; the goal is a third of the error."""
-    monkeypatch.setattr(run, "keep_programs", lambda: None)
     folder, way = recorded
     config = gnss.Correct(
         observations=folder / "walk.rnx", city=folder / "city.json", method="ranging", out=folder / "places.csv"

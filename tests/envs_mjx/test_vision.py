@@ -104,6 +104,8 @@ def test_ids_and_mistakes():
     assert len(vision.ids()) == sum("Velocity" not in env_id for env_id in envs_mjx.ids())
     with pytest.raises(ValueError, match=r"'SafetyPointGaol1Vision-v0'. Did you mean 'SafetyPointGoal1Vision-v0'"):
         vision.make("SafetyPointGaol1Vision-v0")
+    with pytest.raises(ValueError, match=r"missing\.py cannot be imported"):
+        vision.make("missing.py:NameVision-v0")
     with pytest.raises(ValueError, match="Unknown vision id 'SafetyPointGoal1-v0'"):
         vision.make("SafetyPointGoal1-v0")
     with pytest.raises(ValueError, match=r"envs_mjx\.vision\.make\('SafetyPointGoal1Vision-v0'\)"):

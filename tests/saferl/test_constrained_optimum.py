@@ -1,8 +1,8 @@
 """Every algorithm on a constrained decision process whose optimum a linear programme knows.
 
 Return and cost are averages over the last third of the training: multipliers circle their saddle point, and the mean of
-policies is again a policy of the programme. A third of a training holds one or two of those circles, so where they are
-widest (single trainings end between 0.80 and 0.99 of the optimum) the average is over four trainings as well.
+policies is again a policy of the programme. That is not enough for the rows in `CIRCLING`, of which single trainings
+ended between 0.80 and 1.00 of the optimum: there the average is over four trainings as well.
 
 For on-policy rows rewards are blurred, so that the spread of advantages, by which they divide, stays put when a policy
 has settled; the price of the constraint in units of that spread is then about 0.7, below 1, IPO's largest multiplier.
