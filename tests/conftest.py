@@ -1,9 +1,13 @@
-"""Eight virtual devices for the tests of sharding (everything else runs on the first), one compilation cache, marks."""
+"""Eight virtual devices for the tests of sharding (everything else runs on the first), quick compilation, marks."""
 
 import os
+from importlib.metadata import version
 
 # Before jaxlib is loaded: programs from the compilation cache are announced on stderr, at level "error"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# XLA's older code generator compiles a step of an environment in half the time. Later releases do not have it
+if version("jaxlib").startswith("0.10."):
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
 
 import shutil
 import tempfile
@@ -70,6 +74,18 @@ SLOW = (
 SLOW_FIXTURES = {"mjx_replay", "both"}
 
 
+# Files whose programs run for longer than they are optimised for: all others are compiled without optimisation
+OPTIMISED = {
+    "test_constrained_optimum.py",
+    "test_gymnasium_adapter.py",  # compares two programs over several steps of a chattering servo
+    "test_layout.py",
+    "test_learning_probes.py",
+    "test_own_worlds.py",
+    "test_ppo.py",
+    "test_rays.py",
+}
+
+
 # Files whose tests share no fixture worth keeping on one worker
 APART = {"test_constrained_optimum.py"}
 
@@ -82,6 +98,7 @@ def pytest_configure(config):
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of the same name
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.name not in APART:
@@ -90,6 +107,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
         if any(name in item.nodeid for name in SMOKE):
             item.add_marker(pytest.mark.smoke)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def optimisation(request):
+    """Compiling is most of what the tests do, and most programs run a few times only."""
+    without = request.path.name not in OPTIMISED
+    jax.config.update("jax_disable_most_optimizations", without)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(without))  # for processes that tests start
 
 
 @pytest.fixture(scope="session")

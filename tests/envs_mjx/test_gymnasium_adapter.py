@@ -11,7 +11,7 @@ from gymnasium.utils.env_checker import check_env
 from probe_envs import probe
 
 import envs_mjx
-from envs_mjx import render
+from envs_mjx import registry, render
 from envs_mjx.adapters import gymnasium as door
 from envs_mjx.adapters import host
 
@@ -58,7 +58,8 @@ def test_passes_gymnasiums_checker():
     check_env(env, skip_render_check=not has_gl())
 
 
-def test_every_id_is_registered_twice():
+def test_every_id_is_registered_twice(monkeypatch):
+    monkeypatch.setattr(registry, "_OWN", {})  # those that other tests have registered
     for env_id in envs_mjx.ids():
         name, version = env_id.rsplit("-", 1)
         for spelling in (env_id, f"{name}Gymnasium-{version}"):
