@@ -1,19 +1,16 @@
 """Eight virtual devices for the tests of sharding (everything else runs on the first), quick compilation, marks."""
 
 import os
-from importlib.metadata import version
 
 # Before jaxlib is loaded: programs from the compilation cache are announced on stderr, at level "error"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# XLA's older code generator compiles a step of an environment in half the time. Later releases do not have it
-if version("jaxlib").startswith("0.10."):
-    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
 
 import shutil
 import tempfile
 
 import jax
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 jax.config.update("jax_num_cpu_devices", 8)
 
@@ -76,13 +73,15 @@ SLOW_FIXTURES = {"mjx_replay", "both"}
 
 # Files whose programs run for longer than they are optimised for: all others are compiled without optimisation
 OPTIMISED = {
+    "test_brax_adapter.py",  # compares two programs over several steps of a chattering servo
     "test_constrained_optimum.py",
-    "test_gymnasium_adapter.py",  # compares two programs over several steps of a chattering servo
+    "test_gymnasium_adapter.py",  # likewise
     "test_layout.py",
     "test_learning_probes.py",
     "test_own_worlds.py",
     "test_ppo.py",
     "test_rays.py",
+    "test_transforms.py",  # likewise
 }
 
 
@@ -98,11 +97,20 @@ def pytest_configure(config):
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of the same name
+class ByFile(LoadScopeScheduling):
+    """A file's tests go to one worker, which then sets up its fixtures once; those of `APART` to any."""
+
+    def _split_scope(self, nodeid):
+        file = nodeid.split("::", 1)[0]
+        return nodeid if file.rsplit("/", 1)[-1] in APART else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.name not in APART:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
         if any(name in item.nodeid for name in SLOW) or SLOW_FIXTURES & {*item.fixturenames}:
             item.add_marker(pytest.mark.slow)
         if any(name in item.nodeid for name in SMOKE):
