@@ -7,6 +7,7 @@ import numpy as np
 
 from envs_mjx import lanes, scene
 from envs_mjx.agents import Agent
+from envs_mjx.physics import planar
 from envs_mjx.physics.mjx_as_c import as_c, mjx
 from envs_mjx.physics.orbit import mocap_path
 from envs_mjx.physics.state import SUBSTEPS, Bodies, PhysicsState
@@ -48,8 +49,13 @@ def stepper(model: mujoco.MjModel, substeps: int = SUBSTEPS):
 
 
 def alone(agent: Agent, substeps: int = SUBSTEPS):
-    """(qpos, qvel, warmstart, ctrl) -> the same as `stepper`, for the robot with no object near."""
+    """(qpos, qvel, warmstart, ctrl) -> the same as `stepper`, for the robot with no object near.
+
+    In closed form where there is one, see `planar`.
+    """
     model = scene.build(agent, for_mjx=True)
+    if planar.fits(model):
+        return planar.stepper(model, substeps)
     if not agent.on_floor:  # a few degrees of freedom without constraints: one fused loop, where dense calls LAPACK
         model.opt.jacobian = mujoco.mjtJacobian.mjJAC_SPARSE
     run = stepper(model, substeps)

@@ -2,11 +2,11 @@
 
 In most steps the robot touches nothing. Objects out of its reach are then where they were (or on their orbit), which
 costs nothing; only objects that move or are within reach are *awake* and enter a contact solve, see `lanes`. A robot
-that the floor does not carry (Point) moves without any contact slot unless something is awake.
+that the floor does not carry (Point) moves in closed form, see `planar`, unless something is awake.
 
 Engines, chosen by name:
 
-    "mjx"     everything in MJX. Runs on GPU, TPU and CPU. At most `mjx_engine.SLOTS` objects of a group are simulated
+    "mjx"     everything else in MJX. Runs on GPU, TPU and CPU. At most `mjx_engine.SLOTS` objects of a group are simulated
               at once, those nearest to the robot; a further one pauses for the step.
     "mujoco"  contact steps in MuJoCo's C engine (float64, on the host's CPU), with all objects concerned.
 
