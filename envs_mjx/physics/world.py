@@ -6,8 +6,8 @@ that the floor does not carry (Point) moves in closed form, see `planar`, unless
 
 Engines, chosen by name:
 
-    "mjx"     everything else in MJX. Runs on GPU, TPU and CPU. At most `mjx_engine.SLOTS` objects of a group are simulated
-              at once, those nearest to the robot; a further one pauses for the step.
+    "mjx"     everything else in MJX. Runs on GPU, TPU and CPU. At most `mjx_engine.SLOTS` objects of a group are
+              simulated at once, those nearest to the robot; a further one pauses for the step.
     "mujoco"  contact steps in MuJoCo's C engine (float64, on the host's CPU), with all objects concerned.
 
 Both run `SUBSTEPS` steps of the robot's own integrator (semi-implicit Euler with implicit joint damping, or 4th-order
