@@ -32,6 +32,11 @@ class Actuator(NamedTuple):
     force: tuple[float, float]
 
 
+# Of the engine's switches, those that do not change how a body moves that touches nothing
+_BIT, _BIAS = mujoco.mjtDisableBit, mujoco.mjtBias
+_HARMLESS = int(_BIT.mjDSBL_ISLAND) | int(_BIT.mjDSBL_AUTORESET) | int(_BIT.mjDSBL_NATIVECCD)
+
+
 def fits(model: mujoco.MjModel) -> bool:
     """Whether the model is one body that slides along x and y and turns about z, without anything else at work."""
     kinds = mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE
@@ -39,7 +44,12 @@ def fits(model: mujoco.MjModel) -> bool:
     if not joints or model.opt.integrator != mujoco.mjtIntegrator.mjINT_EULER:
         return False
     absent = model.jnt_stiffness, model.dof_armature, model.dof_frictionloss, model.jnt_limited, model.jnt_pos
+    absent += model.dof_dampingpoly, model.jnt_actfrclimited, model.body_gravcomp, model.opt.gravity[:2]
     absent += model.actuator_dyntype, model.actuator_gainprm[:, 1:], model.actuator_biasprm[:, [0, 1]]
+    affine, no_bias = (model.actuator_biastype == int(kind) for kind in (_BIAS.mjBIAS_AFFINE, _BIAS.mjBIAS_NONE))
+    absent += model.actuator_gaintype, ~(affine | no_bias), model.actuator_biasprm[no_bias]
+    absent += model.actuator_damping, model.actuator_dampingpoly, model.opt.density, model.opt.viscosity
+    absent += (model.opt.disableflags & ~_HARMLESS,)
     return (
         all(not np.any(x) for x in absent)
         and model.na == model.neq == model.ntendon == model.npair == model.nsensor == 0

@@ -54,6 +54,13 @@ def test_only_such_bodies_fit():
         lambda m: m.jnt_stiffness.__setitem__(0, 1.0),
         lambda m: m.jnt_axis.__setitem__(0, [0, 0, 1]),
         lambda m: m.actuator_trnid.__setitem__((1, 0), 0),  # pushes along the world's x
+        lambda m: m.dof_dampingpoly.fill(0.1),  # drag that grows with speed
+        lambda m: m.opt.gravity.__setitem__(0, 1.0),
+        lambda m: setattr(m.opt, "viscosity", 0.1),
+        lambda m: m.jnt_actfrclimited.fill(True),
+        lambda m: m.actuator_damping.fill(0.1),
+        lambda m: m.actuator_biastype.fill(mujoco.mjtBias.mjBIAS_MUSCLE),
+        lambda m: setattr(m.opt, "disableflags", int(mujoco.mjtDisableBit.mjDSBL_EULERDAMP)),
         lambda m: setattr(m.opt, "integrator", mujoco.mjtIntegrator.mjINT_RK4),
     ):
         model = models()["Point"]
