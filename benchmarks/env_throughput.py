@@ -10,8 +10,8 @@ One step of a navigation world is 10 physics substeps of 2 to 10 ms; of a veloci
 which is four evaluations of the dynamics where the integrator is Runge-Kutta (Ant, Racecar, all velocity robots but
 HalfCheetah).
 
-What bounds it. With engine ``mujoco`` the C engine's own stepping: a free Point needs none (MJX moves it, 11 passes
-over 3 degrees of freedom), every other robot is stepped in C in every step. With engine ``mjx`` on a CPU the bound is
+What bounds it. With engine ``mujoco`` the C engine's own stepping: a free Point needs none (it moves
+in closed form), every other robot is stepped in C in every step. With engine ``mjx`` on a CPU the bound is
 the number of instructions of MJX; on an accelerator the memory that the batch's arrays move ("MB per 1,000").
 """
 

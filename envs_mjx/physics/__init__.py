@@ -6,7 +6,7 @@ from envs_mjx.physics.robot_alone import RobotPhysics, RobotState
 from envs_mjx.physics.robot_alone import make as make_alone
 from envs_mjx.physics.robot_setup import SENSES
 from envs_mjx.physics.state import HUGE, SUBSTEPS, PhysicsState
-from envs_mjx.physics.world import ENGINES, Physics, awake, default_engine, make
+from envs_mjx.physics.world import ENGINES, Physics, default_engine, make
 
 __all__ = [
     "ENGINES",
@@ -18,7 +18,6 @@ __all__ = [
     "RobotPhysics",
     "RobotShapes",
     "RobotState",
-    "awake",
     "default_engine",
     "make",
     "make_alone",

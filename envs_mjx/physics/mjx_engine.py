@@ -14,7 +14,6 @@ from envs_mjx.physics.state import SUBSTEPS, Bodies, PhysicsState
 
 SLOTS = {"free": 3, "orbiting": 3, "fixed": 2}  # objects of a group that are simulated at once
 SOLVER_ITERATIONS, LINE_SEARCH_ITERATIONS = 8, 10
-CHUNK, ACCELERATOR_CHUNK = {"cpu": 4}, 512  # environments whose contacts are solved together; the latter not measured
 
 
 def stepper(model: mujoco.MjModel, substeps: int = SUBSTEPS):
@@ -69,10 +68,10 @@ def contact(agent: Agent, bodies: Bodies):
     Of more active objects than `SLOTS` of a group the nearest are simulated and the others pause for the step.
     """
     slots = tuple(min(group.number, SLOTS[group.kind]) for group in bodies.groups)
-    together, chunk = _with_slots(agent, bodies, slots), CHUNK.get(jax.default_backend(), ACCELERATOR_CHUNK)
+    together = _with_slots(agent, bodies, slots)
 
     def run(base: PhysicsState, state: PhysicsState, ctrl, active, distance):
-        return lanes.where(active.any(), together, base, base, state, ctrl, active, distance, chunk=chunk)
+        return lanes.where(active.any(), together, base, base, state, ctrl, active, distance)
 
     return run
 

@@ -23,13 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from envs_mjx import lanes
+from envs_mjx import lanes, scene
 from envs_mjx.agents import Agent
-from envs_mjx.geometry import box_distance, quat_to_mat
+from envs_mjx.geometry import Vec3, box_distance, quat_to_mat
 from envs_mjx.hostcall import host_call
 from envs_mjx.objects import Objects
 from envs_mjx.physics import host_engine, mjx_engine, orbit
 from envs_mjx.physics.state import SUBSTEPS, Bodies, PhysicsState
+from envs_mjx.sensors import BodyMotion
 
 ENGINES = ("mjx", "mujoco")
 HOST_CHUNK = 64
@@ -76,8 +77,9 @@ def make(agent: Agent, objects: tuple[Objects, ...], engine: str, horizon: int) 
     if engine not in ENGINES:
         raise ValueError(f"Unknown physics engine {engine!r}; choose one of: {', '.join(ENGINES)}.")
     bodies = Bodies.of(objects)
-    asleep = _asleep(agent, bodies, horizon)
-    move, evaluate = _with_mjx(agent, bodies) if engine == "mjx" else _with_host(agent, objects, bodies, horizon)
+    asleep, awake = _asleep(agent, bodies, horizon), _awake(agent, bodies, horizon)
+    alone = None if engine == "mujoco" and agent.on_floor else mjx_engine.alone(agent)
+    meet, evaluate = _with_mjx(agent, bodies) if engine == "mjx" else _with_host(agent, objects, awake)
 
     def init(qpos, home):
         objects = bodies.movable
@@ -94,50 +96,43 @@ def make(agent: Agent, objects: tuple[Objects, ...], engine: str, horizon: int) 
 
     def step(state: PhysicsState, ctrl):
         ctrl = jnp.where(jnp.isfinite(ctrl).all(), ctrl, 0.0)  # of a bad control C writes a log file
-        active, distance = awake(agent, bodies, state, horizon)
-        return move(asleep(state)._replace(steps=state.steps + 1), state, ctrl, active, distance)
+        base = asleep(state)._replace(steps=state.steps + 1)
+        if alone:
+            base = _alone(agent, alone, base, state, ctrl)
+        return meet(base, state, ctrl, *awake(state, base)) if meet else base
 
     return Physics(init, step, evaluate, bodies)
 
 
 def _with_mjx(agent: Agent, bodies: Bodies):
     nq, nv = agent.nq, agent.nv
-    alone, still = mjx_engine.alone(agent), mjx_engine.alone(agent, substeps=0)
-    contact = mjx_engine.contact(agent, bodies) if bodies.groups else None
-
-    def move(base, state, ctrl, active, distance):
-        base = _alone(agent, alone, base, state, ctrl)
-        return contact(base, state, ctrl, active, distance) if contact else base
+    still = mjx_engine.alone(agent, substeps=0)
 
     def evaluate(state, ctrl):
         *_, qacc, touch = still(state.qpos[:nq], state.qvel[:nv], state.warmstart[:nv], ctrl)
         return state._replace(qacc=qacc, touch=touch)
 
-    return move, evaluate
+    return (mjx_engine.contact(agent, bodies) if bodies.groups else None), evaluate
 
 
-def _with_host(agent: Agent, objects: tuple[Objects, ...], bodies: Bodies, horizon: int):
+def _with_host(agent: Agent, objects: tuple[Objects, ...], awake):
     host = host_engine.stepper(agent, objects)
-    alone = None if agent.on_floor else mjx_engine.alone(agent)
 
-    def contact(base, state, ctrl, active):
+    def step(base, state, ctrl, active):
         return host_call(host.step, f"{host.name}/step", base, base, state, ctrl, active, active.any() | agent.on_floor)
 
-    def move(base, state, ctrl, active, distance):
+    def meet(base, state, ctrl, active, distance):
         del distance
-        if not alone:
-            return contact(base, state, ctrl, active)
-        base = _alone(agent, alone, base, state, ctrl)
-        if not bodies.groups:
-            return base
+        if agent.on_floor:
+            return step(base, state, ctrl, active)
         args = (base, state, ctrl, active)
-        return lanes.where(active.any(), contact, base, *args, chunk=HOST_CHUNK, zero_fill=True)
+        return lanes.where(active.any(), step, base, *args, chunk=HOST_CHUNK, zero_fill=True)
 
     def evaluate(state, ctrl):
-        active = awake(agent, bodies, state, horizon)[0]
+        active = awake(state, state)[0]
         return host_call(host.evaluate, f"{host.name}/evaluate", state, state, ctrl, active, jnp.bool_(True))
 
-    return move, evaluate
+    return (meet if host.bodies.groups or agent.on_floor else None), evaluate
 
 
 def _alone(agent: Agent, run, base: PhysicsState, state: PhysicsState, ctrl) -> PhysicsState:
@@ -187,34 +182,79 @@ def _asleep(agent: Agent, bodies: Bodies, horizon: int):
     return run
 
 
-def awake(
-    agent: Agent, bodies: Bodies, state: PhysicsState, horizon: int
-) -> tuple[Bool[Array, " B"], Float[Array, " B"]]:
-    """Which bodies need dynamics in the coming control step, and their distance (m) from the robot's origin."""
+def _awake(agent: Agent, bodies: Bodies, horizon: int):
+    """``(state, state after the robot has moved alone) -> (which bodies [B] need dynamics in this control step, their
+    distance (m) from the robot's origin [B])``.
+
+    A body is awake if it moves by itself, if the robot may reach it, or if one that is awake may.
+    """
     nq, nv, count = agent.nq, agent.nv, bodies.movable
-    if not bodies.groups:
-        return jnp.zeros(0, bool), jnp.zeros(0)
-    pose = jnp.concatenate([state.qpos[nq:].reshape(-1, 7), state.home[count:]])
-    velocity = state.qvel[nv:].reshape(count, 6)
-    pos, mat = pose[:, :3], jax.vmap(quat_to_mat)(pose[:, 3:])
-    robot = agent.motion(state.qpos[:nq], state.qvel[:nv], state.qacc)
     seconds = SUBSTEPS * agent.timestep
     margin = 0.5 * REACH_ACCELERATION * seconds**2
-    half = jnp.array(bodies.half)
+    half, size = bodies.half, np.linalg.norm(bodies.half, axis=1)
+    in_reach = _in_reach(agent, margin)
 
-    def gap(point):
-        return jax.vmap(box_distance, (None, 0, 0, 0))(point, pos, mat, half)
+    def poses(state: PhysicsState):
+        pose = jnp.concatenate([state.qpos[nq:].reshape(-1, 7), state.home[count:]])
+        return pose[:, :3], jax.vmap(quat_to_mat)(pose[:, 3:]), half
 
-    speed, spin = jnp.linalg.norm(velocity[:, :3], axis=1), jnp.linalg.norm(velocity[:, 3:], axis=1)
-    robot_travel = jnp.linalg.norm(robot.velocity) * seconds + margin
-    distance = gap(robot.pos)
-    active = distance < agent.radius + robot_travel
-    active = active.at[:count].set(active[:count] | _disturbed(agent, bodies, state, speed, spin, horizon))
-    travel = jnp.maximum(speed * seconds + margin, robot_travel)
-    near = jax.vmap(gap)(pos[:count]) < (jnp.linalg.norm(half[:count], axis=1) + travel)[:, None]  # [mover, neighbour]
-    for _ in range(count - (count == len(bodies.half))):  # a pushed object wakes its neighbours, and they theirs
-        active |= jnp.any(near & active[:count, None], axis=0)
-    return active, distance
+    def speeds(state: PhysicsState):
+        velocity = state.qvel[nv:].reshape(count, 6)
+        return jnp.linalg.norm(velocity[:, :3], axis=1), jnp.linalg.norm(velocity[:, 3:], axis=1)
+
+    def look_closer(state: PhysicsState, base: PhysicsState, near, restless):
+        boxes, robot_speed = poses(state), jnp.linalg.norm(_motion(agent, state).velocity)
+        active = near & in_reach(state, base, boxes)
+        active = active.at[:count].set(active[:count] | restless)
+        travel = jnp.maximum(speeds(state)[0], robot_speed) * seconds + margin
+        beside = jax.vmap(lambda pos: _gaps(pos, boxes))(boxes[0][:count]) < (size[:count] + travel)[:, None]
+        for _ in range(count - (count == len(half))):  # a pushed object wakes its neighbours, and they theirs
+            active |= jnp.any(beside & active[:count, None], axis=0)
+        return active
+
+    def awake(state: PhysicsState, base: PhysicsState) -> tuple[Bool[Array, " B"], Float[Array, " B"]]:
+        if not bodies.groups:
+            return jnp.zeros(0, bool), jnp.zeros(0)
+        robot = _motion(agent, state)
+        distance = _gaps(robot.pos, poses(state))
+        near = distance < agent.radius + jnp.linalg.norm(robot.velocity) * seconds + margin
+        restless = _disturbed(agent, bodies, state, *speeds(state), horizon)
+        some = near.any() | restless.any()
+        return lanes.where(some, look_closer, near, state, base, near, restless), distance
+
+    return awake
+
+
+def _motion(agent: Agent, state: PhysicsState) -> BodyMotion:
+    return agent.motion(state.qpos[: agent.nq], state.qvel[: agent.nv], state.qacc)
+
+
+def _gaps(point: Vec3, boxes) -> Float[Array, " B"]:
+    """Distances (m) of a point to boxes (centres, rotations, half-lengths)."""
+    return jax.vmap(box_distance, (None, 0, 0, 0))(point, *boxes)
+
+
+def _in_reach(agent: Agent, margin: float):
+    """``(state, state after the robot has moved alone, boxes) -> which boxes a robot of one piece may touch``.
+
+    Balls hold its shapes. A centre that goes from ``p`` to ``q`` along a straight line comes nowhere nearer to a box
+    than ``(distance(p) + distance(q) - |q - p|) / 2``; the margin allows for the bend. For robots with joints all are.
+    """
+    model = scene.build(agent)
+    if model.nbody > 2:
+        return lambda state, base, boxes: jnp.bool_(True)
+    solid = (model.geom_bodyid == 1) & (model.geom_contype > 0)
+    centres, radii = model.geom_pos[solid].astype(np.float32), model.geom_rbound[solid].astype(np.float32)
+
+    def nearest(start, end, boxes):
+        return 0.5 * (_gaps(start, boxes) + _gaps(end, boxes) - jnp.linalg.norm(end - start))
+
+    def run(state: PhysicsState, base: PhysicsState, boxes) -> Bool[Array, " B"]:
+        start, end = (at.pos + centres @ at.mat.T for at in (_motion(agent, state), _motion(agent, base)))
+        clearance = jax.vmap(nearest, (0, 0, None))(start, end, boxes) - radii[:, None]
+        return (clearance <= margin).any(axis=0)
+
+    return run
 
 
 def _disturbed(agent: Agent, bodies: Bodies, state: PhysicsState, speed, spin, horizon: int) -> Bool[Array, " D"]:

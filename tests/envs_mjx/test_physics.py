@@ -263,6 +263,39 @@ def test_freezing_what_cannot_be_touched_changes_nothing(goal2):
     assert np.median(robot_error) < 1e-6
 
 
+def test_no_touch_is_missed_however_the_robot_moves(goal2):
+    """One control step with the robot beside a vase, moving, spinning and turned at random, equals MuJoCo's."""
+    model, rng = scene.build(POINT, ((VASE, 1),)), np.random.default_rng(0)
+    data, touches, near = mujoco.MjData(model), 0, 0
+    for seed in range(12):
+        draft = goal2.draft(seed)
+        draft.boxes[:, 1:, :2] += 50
+        bearing, around = rng.uniform(0, 2 * np.pi, (2, goal2.size))
+        away = rng.uniform(0.2, 0.36, (goal2.size, 1))
+        draft.robot[:, :2] = draft.boxes[:, 0, :2] + away * np.column_stack([np.cos(bearing), np.sin(bearing)])
+        draft.robot[:, 2] = rng.uniform(0, 2 * np.pi, goal2.size)
+        speed = rng.uniform(0, 2, (goal2.size, 1))
+        draft.robot_velocity[:, :2] = speed * np.column_stack([np.cos(around), np.sin(around)])
+        draft.robot_velocity[:, 2] = rng.uniform(-10, 10, goal2.size)
+        action = rng.uniform(-1, 1, (goal2.size, 2)).astype(np.float32)
+        state = draft.state()
+        before, (after, _) = jax.tree.map(np.asarray, state.physics), goal2.step(state, jnp.asarray(action))
+        for lane in range(goal2.size):
+            mujoco.mj_resetData(model, data)
+            data.qpos, data.qvel = before.qpos[lane, : NQ + 7], before.qvel[lane, : NV + 6]
+            data.qacc_warmstart, data.ctrl = before.warmstart[lane, : NV + 6], action[lane]
+            mujoco.mj_forward(model, data)
+            if np.any(data.contact.dist[(data.contact.geom != model.geom("floor").id).all(axis=1)] < 0):
+                continue  # already inside one another
+            mujoco.mj_step(model, data, SUBSTEPS)
+            touched = np.abs(data.qvel[NV:]).max() > 1e-3
+            touches += touched
+            near += not touched
+            np.testing.assert_allclose(np.asarray(after.physics.qpos)[lane, :NQ], data.qpos[:NQ], atol=1e-5)
+    assert touches > 20
+    assert near > 100
+
+
 def test_pushed_vase_comes_to_rest_and_falls_asleep(goal2):
     draft = goal2.draft()
     draft.robot[:, :2] = 50
