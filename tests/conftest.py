@@ -86,7 +86,7 @@ OPTIMISED = {
 
 
 # Files whose tests share no fixture worth keeping on one worker
-APART = {"test_constrained_optimum.py"}
+APART = {"test_constrained_optimum.py", "test_notebooks.py"}
 
 
 def pytest_configure(config):
