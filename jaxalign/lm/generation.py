@@ -77,11 +77,12 @@ def generate(
     """
     check_context(config, prompts.shape[1] + settings.max_new_tokens)
     if not isinstance(prompt_mask, Tracer):
-        _check_mask(np.asarray(prompt_mask))
+        check_mask(np.asarray(prompt_mask))
     return _generate(network, config, params, jnp.asarray(prompts), jnp.asarray(prompt_mask), key, settings)
 
 
-def _check_mask(mask: np.ndarray) -> None:
+def check_mask(mask: np.ndarray) -> None:
+    """Raises UserError unless every row is one run of at least one token."""
     runs = mask[:, 0].astype(int) + np.sum(mask[:, 1:] & ~mask[:, :-1], axis=1)
     if not (runs == 1).all():
         row = int(np.argmax(runs != 1))
@@ -93,7 +94,7 @@ def _check_mask(mask: np.ndarray) -> None:
 def _generate(network, config, params, prompts, mask, key, settings: Sampling) -> Generation:
     B, P = prompts.shape
     N = settings.max_new_tokens
-    prompts, mask = _to_the_right(prompts, mask, settings.pad_id)
+    prompts, mask = to_the_right(prompts, mask, settings.pad_id)
     count = mask.sum(axis=1, dtype=jnp.int32)
     positions = jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
     cache = empty_cache(config, B, P + N)
@@ -141,7 +142,7 @@ def _generate(network, config, params, prompts, mask, key, settings: Sampling) -
     )
 
 
-def _to_the_right(prompts: Array, mask: Array, pad_id: int) -> tuple[Array, Array]:
+def to_the_right(prompts: Array, mask: Array, pad_id: int) -> tuple[Array, Array]:
     """Rolls each row so that its last token stands in the last column; padding becomes `pad_id`."""
     columns = jnp.arange(mask.shape[1], dtype=jnp.int32)
     last = jnp.max(jnp.where(mask, columns, -1), axis=1, keepdims=True)
