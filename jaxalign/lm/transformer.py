@@ -43,13 +43,13 @@ class Cache(NamedTuple):
             Columns come last: a CPU forms the scores of one query three times as fast as from [S, head_dim].
         values: likewise, [L, B, K, S, head_dim].
         segment_ids: of the columns; 0: padding.
-        length: columns filled, the same for all rows.
+        length: columns filled: of all rows, or by row [B], where each goes on behind its own.
     """
 
     keys: Any
     values: Any
     segment_ids: Int[Array, "B S"]
-    length: Int[Array, ""]
+    length: Int[Array, "*B"]
 
 
 class _View(NamedTuple):
@@ -189,8 +189,8 @@ def apply_transformer(
         counted = jnp.arange(columns, dtype=jnp.int32)[None] if segment_ids is None else segment_positions(segment_ids)
     else:
         segment_ids = jnp.ones_like(tokens) if segment_ids is None else segment_ids
-        key_ids = lax.dynamic_update_slice(cache.segment_ids, segment_ids.astype(jnp.int32), (0, start))
-        counted = start + jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]
+        key_ids = _append(cache.segment_ids, segment_ids.astype(jnp.int32), start, axis=1)
+        counted = start[..., None] + jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]
     views = _views(config, counted if positions is None else positions, segment_ids, key_ids, start)
 
     x = params["embed"][tokens].astype(config.compute_dtype)
@@ -226,11 +226,11 @@ def _views(config: ModelConfig, positions, query_ids, key_ids, start) -> tuple[_
     """What full and windowed layers see."""
     T = positions.shape[1]
     S = T if key_ids is None else key_ids.shape[1]
-    back = (start + jnp.arange(T))[:, None] - jnp.arange(S)  # columns from key to query
-    mask = (back >= 0)[None]
+    back = start[..., None, None] + jnp.arange(T)[:, None] - jnp.arange(S)  # columns from key to query
+    back = back.reshape(-1, 1, 1, T, S)
+    mask = back >= 0
     if key_ids is not None:
-        mask = mask & (query_ids[:, :, None] == key_ids[:, None, :])
-    mask = mask[:, None, None]
+        mask = mask & (query_ids[:, :, None] == key_ids[:, None, :])[:, None, None]
     full = _View(mask, *rope.angles(positions, _frequencies(config, local=False)))
     if not any(config.windowed):
         return full, full
@@ -302,8 +302,7 @@ def _attention(config: ModelConfig, x: Array, weights: Params, view: _View, past
     q = project("q", "q_norm").reshape(B, T, K, G, -1).transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, -1)
     k, v = project("k", "k_norm").transpose(0, 2, 3, 1), project("v").swapaxes(1, 2)
     if past is not None:
-        k = lax.dynamic_update_slice(past[0], k, (0, 0, 0, start))
-        v = lax.dynamic_update_slice(past[1], v, (0, 0, start, 0))
+        k, v = _append(past[0], k, start, axis=3), _append(past[1], v, start, axis=2)
         past = k, v
     scale = (config.query_scale or config.head_dim) ** -0.5
     scores = scale * jnp.einsum("bkqd,bkds->bkqs", q, k, preferred_element_type=jnp.float32).reshape(B, K, G, T, -1)
@@ -311,6 +310,15 @@ def _attention(config: ModelConfig, x: Array, weights: Params, view: _View, past
     chances = jax.nn.softmax(scores, axis=-1).astype(x.dtype).reshape(B, K, G * T, -1)
     weighted = jnp.einsum("bkqs,bksd->bkqd", chances, v).reshape(B, K, G, T, -1).transpose(0, 3, 1, 2, 4)
     return _linear(weighted.reshape(B, T, -1), weights["o"], weights.get("o_bias")), past
+
+
+def _append(past: Array, new: Array, start: Array, axis: int) -> Array:
+    """`past` with `new` written from column `start` on, one for all rows or one for each."""
+    if start.ndim == 0:
+        return lax.dynamic_update_slice_in_dim(past, new, start, axis)
+    return jax.vmap(lambda past, new, start: lax.dynamic_update_slice_in_dim(past, new, start, axis - 1))(
+        past, new, start
+    )
 
 
 def _linear(x: Array, matrix: Any, bias: Array | None = None) -> Array:

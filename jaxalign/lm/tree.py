@@ -1,18 +1,18 @@
 """Trees of responses: answers to one prompt that share their beginnings, generated once.
 
 From the prompt a response is written until it reaches a separator with enough clauses behind it; there it branches, and
-two continuations are drawn from the same distribution. After D branchings every response is written to its end, so a
-prompt has up to 2^D leaves. All nodes of a level, over all prompts, are one batch; prefixes stay in the KV cache, which
-is copied at a branching, so that a token is computed once for all leaves behind it.
+two continuations are drawn from the same distribution. After D branchings a response is written to its end, so a prompt
+has up to 2^D leaves. Every row of the batch walks through the tree of its own prompt, depth first. Its KV cache is a
+stack: going back to a branching forgets what lies above it, and the beginning that leaves share is computed once. A row
+needs no more memory than one response; when half of the trees are whole, the batch is halved.
 
 Source: Qiu et al. 2024, "Reward generalization in RLHF: a topological perspective", https://arxiv.org/abs/2402.10184
-(dynamic tree generation). Deviations: level by level instead of depth first, so that siblings grow at the same time and
-the overlap that heats one of them is that with the other's text so far.
+(dynamic tree generation).
 """
 
 import functools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,20 +28,22 @@ from jaxalign.lm.generation import check_mask, to_the_right
 from jaxalign.lm.sampling import Sampling, draw, restrict
 from jaxalign.lm.transformer import Cache, Params, check_context, empty_cache, unstack, unstack_cache
 
+_HALVINGS, _FEWEST = 3, 8  # how often, and to how few rows, a batch is halved once so many trees are whole
+
 
 @dataclass(frozen=True)
 class Branching:
     """Where responses branch and how hot nodes are; static under jit. Defaults are the paper's.
 
     The temperature of a node at depth d is ``sampling.temperature - cooling d``, raised by `heating` for every token of
-    the longest common subsequence with its sibling, and never above its parent's.
+    the longest common subsequence with its sibling (as far as the node is written), and never above its parent's.
 
     Attributes:
         separators: tokens that end a clause (and belong to it).
         depth: D, how often a response branches.
         clauses: that a node has at least before it branches.
         cooling: of a node per level.
-        heating: per token that siblings share; 0 saves the comparison, whose cost is N^2 per token.
+        heating: per token that a node shares with its sibling, if that was written before.
     """
 
     separators: tuple[int, ...]
@@ -90,26 +92,44 @@ class Forest(NamedTuple):
     written: Int[Array, " B"]
 
 
-class _Rows(NamedTuple):
-    """Nodes being written, R rows: a prompt's are neighbours, siblings are pairs.
+class _Walk(NamedTuple):
+    """Where every prompt's walk through its tree is, and the leaves it has been to. A node lies at depth d <= D.
 
     Attributes:
-        tokens: of the responses so far.
+        tokens: of the path from the root.
         logprobs: of them.
         length: how many.
-        ended: the response goes no further.
-        heat: temperature of the node; while it is written, its parent's.
-        logits: what follows the newest token.
-        cache: of prompts and responses.
+        depth: of the node that is being written.
+        ways: taken at the branchings so far, as bits.
+        clauses: in the node.
+        heat: of the path's nodes, by depth; of the current one, its parent's.
+        forks: length of the path at its branchings.
+        sibling: the path when the first of two siblings ended, by depth of their branching.
+        sibling_end: its length.
+        overlap: longest common subsequences of the node with the beginnings of its sibling's text.
+        cache: of prompt and path.
+        leaves: what is known of finished responses: tokens, logprobs, length, branched.
+        leaf: which responses are finished.
+        written: tokens computed.
+        done: the walk is over.
     """
 
-    tokens: Int[Array, "R N"]
-    logprobs: Float[Array, "R N"]
-    length: Int[Array, " R"]
-    ended: Bool[Array, " R"]
-    heat: Float[Array, " R"]
-    logits: Float[Array, "R V"]
+    tokens: Int[Array, "B N"]
+    logprobs: Float[Array, "B N"]
+    length: Int[Array, " B"]
+    depth: Int[Array, " B"]
+    ways: Int[Array, " B"]
+    clauses: Int[Array, " B"]
+    heat: Float[Array, "B D+1"]
+    forks: Int[Array, "B D"]
+    sibling: Int[Array, "B D N"]
+    sibling_end: Int[Array, "B D"]
+    overlap: Int[Array, "B N"]
     cache: Cache
+    leaves: tuple[Array, Array, Array, Array]
+    leaf: Bool[Array, "B L"]
+    written: Int[Array, " B"]
+    done: Bool[Array, " B"]
 
 
 def grow(
@@ -156,121 +176,167 @@ def _grow(network, config, params, prompts, mask, key, sampling: Sampling, branc
     N, D, L = sampling.max_new_tokens, branching.depth, branching.leaves
     prompts, mask = to_the_right(prompts, mask, sampling.pad_id)
     count = mask.sum(axis=1, dtype=jnp.int32)
-    positions = jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
-    cache = empty_cache(config, B, P + 2 * N)  # of two rows one may be N tokens ahead where a level begins
-    logits, cache = network.apply(params, prompts, positions, mask.astype(jnp.int32), cache, last=True)
-    params = unstack(params)
-    rows = _Rows(
-        tokens=jnp.full((B, N), sampling.pad_id, jnp.int32),
+    to_the_left = (jnp.arange(P) - count[:, None]) % P  # in the cache every row begins at column 0
+    first, there = jnp.take_along_axis(prompts, to_the_left, axis=1), jnp.arange(P) < count[:, None]
+    cache = empty_cache(config, B, P + N)
+    _, cache = network.apply(params, first, None, there.astype(jnp.int32), cache, last=True)
+    params, last = unstack(params), prompts[:, -1]
+    blank, none = jnp.full((B, N), sampling.pad_id, jnp.int32), jnp.zeros(B, jnp.int32)
+    walk = _Walk(
+        tokens=blank,
         logprobs=jnp.zeros((B, N), jnp.float32),
-        length=jnp.zeros(B, jnp.int32),
-        ended=jnp.zeros(B, bool),
-        heat=jnp.full(B, sampling.temperature, jnp.float32),
-        logits=logits[:, 0],
-        cache=unstack_cache(cache),
+        length=none,
+        depth=none,
+        ways=none,
+        clauses=none,
+        heat=jnp.full((B, D + 1), sampling.temperature, jnp.float32),
+        forks=jnp.zeros((B, D), jnp.int32),
+        sibling=jnp.repeat(blank[:, None], D, axis=1),
+        sibling_end=jnp.zeros((B, D), jnp.int32),
+        overlap=jnp.zeros((B, N), jnp.int32),
+        cache=unstack_cache(cache)._replace(length=count),
+        leaves=(
+            jnp.repeat(blank[:, None], L, axis=1),
+            jnp.zeros((B, L, N), jnp.float32),
+            jnp.zeros((B, L), jnp.int32),
+            jnp.zeros((B, L, D), jnp.int32),
+        ),
+        leaf=jnp.zeros((B, L), bool),
+        written=none,
+        done=jnp.zeros(B, bool),
     )
-    leaf, branched, written = jnp.ones(B, bool), [], jnp.zeros(B, jnp.int32)
-    for level in range(D + 1):
-        begun = rows.length
-        rows = _write(network, params, rows, level, count, jax.random.fold_in(key, level), sampling, branching)
-        written += (rows.length - begun).reshape(B, -1).sum(axis=1)
-        if level < D:
-            branched.append(jnp.repeat(rows.length, 2 ** (D - level)).reshape(B, L))
-            copies = jnp.stack([jnp.zeros_like(rows.ended), rows.ended], axis=1).reshape(-1)  # of what does not branch
-            rows = _twice(rows._replace(cache=_closed_up(rows.cache, count + rows.length)))
-            leaf, count = _twice(leaf) & ~copies, _twice(count)
-    by_prompt = lambda x: x.reshape(B, L, *x.shape[1:])
-    newest = jnp.take_along_axis(rows.tokens, jnp.maximum(rows.length - 1, 0)[:, None], axis=1)[:, 0]
-    response = jnp.arange(N) < rows.length[:, None]
+
+    def step(carry):
+        number, walk, count, last = carry
+        newest = jnp.take_along_axis(walk.tokens, jnp.maximum(walk.length - 1, 0)[:, None], axis=1)[:, 0]
+        newest, column = jnp.where(walk.length > 0, newest, last), count + walk.length - 1
+        # what lies behind this column is of other paths; queries do not look ahead of themselves
+        cache = walk.cache._replace(length=column)
+        logits, cache = network.apply(params, newest[:, None], None, jnp.ones_like(newest[:, None]), cache)
+        walk, logits = walk._replace(cache=cache), logits[:, 0]
+        heat = _temperature(walk, sampling, branching)
+        token = draw(jax.random.fold_in(key, number), restrict(logits / heat[:, None], sampling.top_k, sampling.top_p))
+        logprob = jnp.take_along_axis(logits, token[:, None], axis=-1)[:, 0] - jax.nn.logsumexp(logits, axis=-1)
+        walk = _set(walk, heat=(walk.depth, heat), tokens=(walk.length, token), logprobs=(walk.length, logprob))
+        return number + 1, _go_on(walk, token, sampling, branching), count, last
+
+    rows, carry = jnp.arange(B), (jnp.zeros((), jnp.int32), walk, count, last)
+    leaves, leaf, written = walk.leaves, walk.leaf, walk.written
+    sizes = [B >> i for i in range(_HALVINGS + 1) if i == 0 or B >> i >= _FEWEST]
+    for smaller in [*sizes[1:], 0]:
+        carry = lax.while_loop(lambda carry, few=smaller: jnp.sum(~carry[1].done) > few, step, carry)
+        number, walk, *others = carry
+        new = walk.leaves, walk.leaf, walk.written
+        leaves, leaf, written = jax.tree.map(lambda x, y, to=rows: x.at[to].set(y), (leaves, leaf, written), new)
+        kept = jnp.argsort(walk.done, stable=True)[:smaller]  # where trees are still growing
+        rows, *others = jax.tree.map(lambda x, kept=kept: x[kept], (rows, walk, *others))
+        carry = number, *others
+    copied = lax.cummax(jnp.where(leaf, jnp.arange(L), 0), axis=1)  # the response that a copy is of
+    copy = lambda x: jnp.take_along_axis(x, copied.reshape(B, L, *[1] * (x.ndim - 2)), axis=1)
+    tokens, logprobs, length, branched = map(copy, leaves)
+    newest = jnp.take_along_axis(tokens, jnp.maximum(length - 1, 0)[..., None], axis=2)[..., 0]
+    response = jnp.arange(N) < length[..., None]
     return Forest(
-        tokens=jnp.concatenate([jnp.repeat(prompts[:, None], L, axis=1), by_prompt(rows.tokens)], axis=2),
-        mask=jnp.concatenate([jnp.repeat(mask[:, None], L, axis=1), by_prompt(response)], axis=2),
-        logprobs=by_prompt(rows.logprobs),
-        length=by_prompt(rows.length),
-        branched=jnp.stack(branched, axis=-1),
-        leaf=by_prompt(leaf),
-        complete=by_prompt(_is_any(newest, sampling.stops)),
+        tokens=jnp.concatenate(
+            [jnp.repeat(prompts[:, None], L, axis=1), jnp.where(response, tokens, sampling.pad_id)], 2
+        ),
+        mask=jnp.concatenate([jnp.repeat(mask[:, None], L, axis=1), response], axis=2),
+        logprobs=jnp.where(response, logprobs, 0.0),
+        length=length,
+        branched=branched,
+        leaf=leaf,
+        complete=_is_any(newest, sampling.stops),
         written=written,
     )
 
 
-def _write(network, params, rows: _Rows, level: int, count, key, sampling: Sampling, branching: Branching) -> _Rows:
-    """Writes all nodes of a level to their ends."""
-    N, begun, lines = sampling.max_new_tokens, rows.length, jnp.arange(len(rows.length))
-    base = sampling.temperature - branching.cooling * level
-
-    def heat(now: _Rows):
-        warmth = branching.heating * _shared_with_sibling(now, begun) if level and branching.heating else 0.0
-        return jnp.minimum(rows.heat, base + warmth)
-
-    def step(carry):
-        number, now, halted, clauses = carry
-        going = ~halted
-        logits = restrict(now.logits / heat(now)[:, None], sampling.top_k, sampling.top_p)
-        token = jnp.where(going, draw(jax.random.fold_in(key, number), logits), sampling.pad_id)
-        logprob = jnp.take_along_axis(now.logits, token[:, None], axis=-1)[:, 0] - jax.nn.logsumexp(now.logits, axis=-1)
-        place = jnp.where(going, now.length, N)  # out of bounds: dropped
-        separates = going & _is_any(token, branching.separators)
-        clauses = clauses + separates
-        length = now.length + going
-        ended = now.ended | (going & (_is_any(token, sampling.stops) | (length == N)))
-        branches = separates & (clauses >= branching.clauses) if level < branching.depth else jnp.zeros_like(going)
-        after, cache = network.apply(
-            params, token[:, None], (count + now.length)[:, None], going.astype(jnp.int32)[:, None], now.cache
-        )
-        new = now._replace(
-            tokens=now.tokens.at[lines, place].set(token, mode="drop"),
-            logprobs=now.logprobs.at[lines, place].set(logprob, mode="drop"),
-            length=length,
-            ended=ended,
-            logits=jnp.where(going[:, None], after[:, 0], now.logits),
-            cache=cache,
-        )
-        return number + 1, new, halted | ended | branches, clauses
-
-    start = jnp.zeros((), jnp.int32), rows, rows.ended, jnp.zeros_like(rows.length)
-    _, end, _, _ = lax.while_loop(lambda carry: ~carry[2].all(), step, start)
-    return end._replace(heat=heat(end))
+def _go_on(walk: _Walk, token: Int[Array, " B"], sampling: Sampling, branching: Branching) -> _Walk:
+    """After a token: further along the node, into its first child, or from a leaf back to the last open branching."""
+    going = ~walk.done
+    length, separates = walk.length + going, going & _is_any(token, branching.separators)
+    clauses = walk.clauses + separates
+    ended = going & (_is_any(token, sampling.stops) | (length == sampling.max_new_tokens))
+    branches = separates & ~ended & (clauses >= branching.clauses) & (walk.depth < branching.depth)
+    overlap = _lengthened(walk, token)
+    walk = walk._replace(length=length, clauses=clauses, overlap=overlap, written=walk.written + going)
+    walk = _remember(walk, branches | ended)
+    return _back(_down(walk, branches), ended, branching)
 
 
-def _is_any(tokens: Int[Array, " R"], of: tuple[int, ...]) -> Bool[Array, " R"]:
-    return jnp.isin(tokens, jnp.array(of, jnp.int32))
+def _remember(walk: _Walk, at_end: Bool[Array, " B"]) -> _Walk:
+    """Keeps a node's text for its sibling, if it is the first of two and at its end."""
+    first = at_end & (walk.depth > 0) & (walk.ways % 2 == 0)
+    level = jnp.where(first, walk.depth - 1, walk.forks.shape[1])
+    return _set(walk, sibling=(level, walk.tokens), sibling_end=(level, walk.length))
 
 
-def _twice(rows: Any) -> Any:
-    """Every row twice in a row."""
-    return jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0) if x.ndim else x, rows)
-
-
-def _closed_up(cache: Cache, total: Int[Array, " R"]) -> Cache:
-    """The cache with every row's `total` tokens moved to the right edge of as few columns as hold them."""
-    S = cache.segment_ids.shape[1]
-    columns, length = jnp.arange(S, dtype=jnp.int32), total.max()
-    last = jnp.max(jnp.where(cache.segment_ids != 0, columns, -1), axis=1, keepdims=True)
-    source = columns + last + 1 - length
-    there = (columns < length) & (columns >= length - total[:, None])
-    source = jnp.clip(source, 0, S - 1)
-    return Cache(
-        keys=tuple(jnp.take_along_axis(x, source[:, None, None, :], axis=3) for x in cache.keys),
-        values=tuple(jnp.take_along_axis(x, source[:, None, :, None], axis=2) for x in cache.values),
-        segment_ids=there.astype(jnp.int32),
-        length=length,
+def _down(walk: _Walk, branches: Bool[Array, " B"]) -> _Walk:
+    """Into the first child where a node branches."""
+    walk = _set(walk, forks=(jnp.where(branches, walk.depth, walk.forks.shape[1]), walk.length))
+    return walk._replace(
+        depth=walk.depth + branches,
+        ways=jnp.where(branches, 2 * walk.ways, walk.ways),
+        clauses=jnp.where(branches, 0, walk.clauses),
+        overlap=jnp.where(branches[:, None], 0, walk.overlap),
     )
 
 
-def _shared_with_sibling(rows: _Rows, begun: Int[Array, " R"]) -> Int[Array, " R"]:
-    """Tokens of the longest common subsequence of a node's text and its sibling's."""
-    N = rows.tokens.shape[1]
-    place = jnp.arange(N) + begun[:, None]
-    text = jnp.take_along_axis(rows.tokens, jnp.minimum(place, N - 1), axis=1)
-    there = place < rows.length[:, None]
-    one, other = text[0::2], text[1::2]
-    equal = (one[:, :, None] == other[:, None, :]) & there[0::2, :, None] & there[1::2, None, :]
+def _back(walk: _Walk, ended: Bool[Array, " B"], branching: Branching) -> _Walk:
+    """Puts a finished response down and goes to the second child of the last branching that still has one to visit."""
+    D, levels = branching.depth, jnp.arange(branching.depth)
+    index = jnp.where(ended, walk.ways << (D - walk.depth), branching.leaves)
+    branched = jnp.where(levels < walk.depth[:, None], walk.forks, walk.length[:, None])
+    known = walk.tokens, walk.logprobs, walk.length, branched
+    rows = jnp.arange(len(index))
+    leaves = tuple(x.at[rows, index].set(y, mode="drop") for x, y in zip(walk.leaves, known, strict=True))
+    walk = walk._replace(leaves=leaves, leaf=walk.leaf.at[rows, index].set(True, mode="drop"))
 
-    def add(above, row):  # lengths for one more token of the first, by number of tokens of the second
-        diagonal = jnp.pad(above[:, :-1], ((0, 0), (1, 0))) + row
-        new = lax.cummax(jnp.maximum(above, diagonal), axis=1)
-        return new, None
+    way = (walk.ways[:, None] >> (walk.depth[:, None] - 1 - levels)) & 1  # taken at each branching
+    is_open = (levels < walk.depth[:, None]) & (way == 0)
+    level = jnp.max(jnp.where(is_open, levels, -1), axis=1)
+    over, back = ended & (level < 0), ended & (level >= 0)
+    fork = jnp.take_along_axis(walk.forks, jnp.maximum(level, 0)[:, None], axis=1)[:, 0]
+    return walk._replace(
+        length=jnp.where(back, fork, walk.length),
+        depth=jnp.where(back, level + 1, walk.depth),
+        ways=jnp.where(back, (walk.ways >> (walk.depth - 1 - level)) | 1, walk.ways),
+        clauses=jnp.where(back, 0, walk.clauses),
+        overlap=jnp.where(back[:, None], 0, walk.overlap),
+        done=walk.done | over,
+    )
 
-    lengths, _ = lax.scan(add, jnp.zeros(other.shape, jnp.int32), jnp.moveaxis(equal, 1, 0).astype(jnp.int32))
-    return jnp.repeat(lengths[:, -1], 2)
+
+def _temperature(walk: _Walk, sampling: Sampling, branching: Branching) -> Float[Array, " B"]:
+    """Of the node that is being written; the root has that of the sampling."""
+    parent = jnp.take_along_axis(walk.heat, jnp.maximum(walk.depth - 1, 0)[:, None], axis=1)[:, 0]
+    own = sampling.temperature - branching.cooling * walk.depth + branching.heating * walk.overlap[:, -1]
+    return jnp.where(walk.depth > 0, jnp.minimum(parent, own), sampling.temperature)
+
+
+def _lengthened(walk: _Walk, token: Int[Array, " B"]) -> Int[Array, "B N"]:
+    """The overlaps after one more token, in a node whose sibling is known; 0 elsewhere."""
+    level = jnp.maximum(walk.depth - 1, 0)[:, None]
+    begun, end = (jnp.take_along_axis(x, level, axis=1) for x in (walk.forks, walk.sibling_end))
+    text = jnp.take_along_axis(walk.sibling, level[..., None], axis=1)[:, 0]
+    place = jnp.arange(text.shape[1])
+    second = ((walk.depth > 0) & (walk.ways % 2 == 1) & ~walk.done)[:, None]
+    equal = second & (text == token[:, None]) & (place >= begun) & (place < end)
+    return longer(walk.overlap, equal)
+
+
+def longer(overlap: Int[Array, "B N"], equal: Bool[Array, "B N"]) -> Int[Array, "B N"]:
+    """Next row of the table of longest common subsequences: one more token, which equals some of the other text's."""
+    diagonal = jnp.pad(overlap[:, :-1], ((0, 0), (1, 0))) + equal
+    return lax.cummax(jnp.maximum(overlap, diagonal), axis=1)
+
+
+def _set(walk: _Walk, **changes: tuple[Array, Array]) -> _Walk:
+    """Fields with an entry of every row replaced; places out of bounds are left out."""
+    rows = jnp.arange(len(walk.done))
+    return walk._replace(
+        **{name: getattr(walk, name).at[rows, place].set(x, mode="drop") for name, (place, x) in changes.items()}
+    )
+
+
+def _is_any(tokens: Int[Array, "*B"], of: tuple[int, ...]) -> Bool[Array, "*B"]:
+    return jnp.isin(tokens, jnp.array(of, jnp.int32))

@@ -12,11 +12,11 @@ from scipy import stats
 
 from jaxalign.core import UserError
 from jaxalign.lm import TINY, Branching, Sampling, grow, network
-from jaxalign.lm.tree import _Rows, _shared_with_sibling
+from jaxalign.lm.tree import longer
 
 CONFIG = TINY["gemma3"]  # windowed and full layers
 P, N, STOP = 10, 24, 7
-LENGTHS = np.array([10, 1, 4, 7, 2, 9])
+LENGTHS = np.array([10, 1, 4, 7, 2, 9] * 3)
 SAMPLING = Sampling(N, temperature=1.4, top_k=10, eos_id=STOP, pad_id=0)
 
 
@@ -150,15 +150,13 @@ def test_overlap_of_siblings_is_their_longest_common_subsequence():
             table[i + 1, j + 1] = max(table[i, j + 1], table[i + 1, j], table[i, j] + (a[i] == b[j]))
         return table[-1, -1]
 
-    rng, pairs, width = np.random.default_rng(0), 30, 12
-    tokens = rng.integers(0, 4, (2 * pairs, width)).astype(np.int32)
-    begun = np.repeat(rng.integers(0, 4, pairs), 2).astype(np.int32)
-    length = np.maximum(begun, rng.integers(2, width + 1, 2 * pairs)).astype(np.int32)
-    rows = _Rows(jnp.asarray(tokens), None, jnp.asarray(length), None, None, None, None)  # type: ignore[arg-type]
-    shared = np.asarray(_shared_with_sibling(rows, jnp.asarray(begun)))
-    for pair in range(pairs):
-        texts = [tokens[i, begun[i] : length[i]].tolist() for i in (2 * pair, 2 * pair + 1)]
-        np.testing.assert_array_equal(shared[2 * pair : 2 * pair + 2], reference(*texts))
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        one, other = (rng.integers(0, 4, rng.integers(1, 12)) for _ in range(2))
+        overlap = jnp.zeros((1, len(other)), jnp.int32)
+        for i, token in enumerate(one):
+            overlap = longer(overlap, jnp.asarray(token == other)[None])
+            assert overlap[0, -1] == reference(one[: i + 1], other)
 
 
 @pytest.mark.parametrize(
