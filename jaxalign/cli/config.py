@@ -22,6 +22,7 @@ class TrainConfig:
         steps: environment steps to train for (rounded up to whole iterations).
         seed: of everything random.
         devices: how many to spread the environments over; by default all (on a CPU: its cores).
+        mesh: YAML file that says how devices are arranged, such as tpu/mesh/cpu8.yaml, instead of `devices`.
         distributed: "off"; "auto" where Slurm, Cloud TPU, GKE or Open MPI start several processes; or in every process
             "coordinator=HOST:PORT,process=I,of=N".
         engine: physics engine, "mjx" or "mujoco"; by default the faster one on this platform.
@@ -42,6 +43,7 @@ class TrainConfig:
     steps: int = 10_000_000
     seed: int = 0
     devices: int | None = None
+    mesh: Path | None = None
     distributed: str = "off"
     engine: str | None = None
     name: str | None = None
@@ -98,7 +100,7 @@ def read_config(folder: Path) -> TrainConfig:
     path = folder / "config.json"
     raw = _read(path, "give the folder of a run, such as runs/NAME")
     raw.pop("versions", None)
-    missing = {field.name for field in dataclasses.fields(TrainConfig)} - {*raw, "wandb", "distributed"}
+    missing = {field.name for field in dataclasses.fields(TrainConfig)} - {*raw, "wandb", "distributed", "mesh"}
     if missing:
         raise UserError(f"{path} lacks {', '.join(sorted(missing))}; it is damaged or of another version.")
     return dataclasses.replace(_config(raw, path), out=folder.parent, name=folder.name, distributed="off")
@@ -139,8 +141,9 @@ def _config(raw: dict[str, Any], path: Path) -> TrainConfig:
         for name in families.keys() & raw.keys():
             sizes = {key: tuple(value) if isinstance(value, list) else value for key, value in raw[name].items()}
             values[name] = families[name](**sizes)
-        if "out" in values:
-            values["out"] = Path(values["out"])
+        for name in ("out", "mesh"):
+            if values.get(name) is not None:
+                values[name] = Path(values[name])
         return TrainConfig(**values)
     except (TypeError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error!r}); it is damaged or of another version.") from None

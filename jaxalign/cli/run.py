@@ -53,6 +53,10 @@ def prepare_devices(config: TrainConfig) -> int:
     cores = os.cpu_count() or 1
     if config.devices is not None and config.devices < 1:
         raise UserError(f"--devices is {config.devices}; choose 1 or more.")
+    if config.mesh is not None:
+        if config.devices is not None:
+            raise UserError("--mesh says how many devices there are; leave --devices out.")
+        cores = dist.read_mesh(config.mesh).devices or cores
     if jax.config.jax_num_cpu_devices < 0 and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # JAX already runs with the devices it has
             jax.config.update("jax_num_cpu_devices", cores)
@@ -84,7 +88,10 @@ def build(config: TrainConfig) -> tuple[Env, Learner, dist.Mesh]:
         UserError: unknown names or numbers that make no sense.
     """
     check(config)
-    mesh = dist.make_mesh(prepare_devices(config))
+    number = prepare_devices(config)
+    mesh = dist.make_mesh(number)
+    if config.mesh is not None:
+        mesh = dist.make_mesh(**dataclasses.asdict(dist.read_mesh(config.mesh)))
     try:
         env = envs_mjx.make(config.env, config.engine)
     except ValueError as error:
@@ -114,6 +121,8 @@ def train(config: TrainConfig) -> Result:
         UserError: a mistake in `config`, or its folder exists.
     """
     built = build(config)
+    if config.mesh is not None:  # the run may be moved; its file need not
+        config = dataclasses.replace(config, mesh=None, devices=built[2].size)
 
     def begin() -> str:
         folder = _new_folder(config)

@@ -1,22 +1,20 @@
 """Where parameters, optimiser states and batches live on a mesh of devices: one table for all of them.
 
-The mesh has three axes. `data` copies the parameters, `fsdp` splits them along the width of the model and gathers them
-where they are used (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054), `tensor` splits heads, MLP and
+The mesh is that of `dist`. `data` copies the parameters, `fsdp` splits them along the width of the model and gathers
+them where they are used (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054), `tensor` splits heads, MLP and
 vocabulary (Shoeybi et al. 2019, https://arxiv.org/abs/1909.08053). Rows of a batch are dealt out over `data` and
 `fsdp`. The program is the one for a single device; XLA puts in the communication.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxalign.core.errors import UserError
 
-AXES = ("data", "fsdp", "tensor")
 ROWS = PartitionSpec(("data", "fsdp"))
 
 _IN, _OUT = ("fsdp", "tensor"), ("tensor", "fsdp")
@@ -32,21 +30,6 @@ TABLE: Mapping[str, tuple[str | None, ...]] = {
     "head": (None,),
 }
 """Mesh axes per axis of a parameter, by its name, for one layer; stacked layers have one more axis in front."""
-
-
-def make_mesh(data: int = 1, fsdp: int = 1, tensor: int = 1) -> Mesh:
-    """A mesh of ``data x fsdp x tensor`` devices.
-
-    Raises:
-        UserError: there are not that many devices.
-    """
-    shape = (data, fsdp, tensor)
-    if min(shape) < 1 or math.prod(shape) > jax.device_count():
-        raise UserError(
-            f"A mesh of {data} x {fsdp} x {tensor} devices (data, fsdp, tensor) was asked for, but JAX sees "
-            f"{jax.device_count()}; choose positive numbers whose product is at most that."
-        )
-    return jax.make_mesh(shape, AXES, (AxisType.Auto,) * 3, devices=jax.devices()[: math.prod(shape)])
 
 
 def spec(path: tuple[Any, ...], shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:

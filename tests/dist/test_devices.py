@@ -1,5 +1,8 @@
 """The same learning curve on 1, 2 and 8 devices."""
 
+import dataclasses
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -10,8 +13,11 @@ from jaxalign import dist, saferl
 from jaxalign.core.errors import UserError
 
 
-def curve(name, env, num_devices, iterations=4, num_envs=16):
-    mesh = dist.make_mesh(num_devices)
+MESHES = Path(__file__).parents[2] / "tpu" / "mesh"
+
+
+def curve(name, env, mesh, iterations=4, num_envs=16):
+    mesh = dist.make_mesh(mesh) if isinstance(mesh, int) else mesh
     config = saferl.OnPolicyConfig(num_envs=num_envs, rollout_length=40, hidden=(16,))
     learner = saferl.make(name, env, (1.0,), total_iterations=iterations, config=config, mesh=mesh)
     where = dist.shardings(jax.eval_shape(learner.init, jax.random.key(0)), mesh, saferl.SPLIT)
@@ -54,7 +60,52 @@ def test_real_environment_on_several_devices():
 
 
 def test_device_counts_that_make_no_sense():
-    with pytest.raises(UserError, match="9 devices were asked for, but JAX sees 8"):
+    with pytest.raises(UserError, match=r"9 x 1 x 1 devices .* JAX sees 8"):
         dist.make_mesh(9)
     with pytest.raises(UserError, match="num_envs is 12, which cannot be split over 8 devices"):
         curve("ppo", constrained(), 8, num_envs=12)
+
+
+@pytest.mark.parametrize("path", sorted(MESHES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_mesh_file_is_read(path):
+    config = dist.read_mesh(path)
+    assert config.devices == {"cpu8": 8, "v5e-16": 16, "v6e-16": 16, "h100x8": 8, "two-v5e-16-slices": 32}[path.stem]
+
+
+def test_environments_are_dealt_out_over_all_axes():
+    mesh = dist.make_mesh(**dataclasses.asdict(dist.read_mesh(MESHES / "cpu8.yaml")))
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+    _, flat = curve("ppo_lag", constrained(), 8)
+    state, cube = curve("ppo_lag", constrained(), mesh)
+    assert state.rollout.obs.addressable_shards[0].data.shape[0] == 2
+    for a, b in zip(flat, cube, strict=True):
+        np.testing.assert_array_equal(b.episode_return, a.episode_return)
+
+
+def test_what_is_left_goes_to_data():
+    assert dict(dist.make_mesh(fsdp=4).shape) == {"data": 2, "fsdp": 4, "tensor": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("data: 0", "The mesh's data is 0"),
+        ("data: many", "data is 'many'; give a whole number"),
+        ("data: 3\nslices: 2", "cannot be split over 2 slices"),
+        ("chips: 4", "must be a mapping with keys among data, fsdp, tensor, slices"),
+        ("[1, 2]", "must be a mapping"),
+        ("data: [", "cannot be read as YAML"),
+        ("data: 8\nslices: 2", "JAX sees 8 devices in 1"),
+        (None, "There is no mesh file"),
+    ],
+)
+def test_mesh_files_that_make_no_sense(tmp_path, text, sentence):
+    path = tmp_path / "mesh.yaml"
+    if text is not None:
+        path.write_text(text)
+
+    def attempt():
+        return dist.make_mesh(**dataclasses.asdict(dist.read_mesh(path)))
+
+    with pytest.raises(UserError, match=sentence):
+        attempt()

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxalign import dist
 from jaxalign.core.errors import UserError
 from jaxalign.lm import count_parameters, network, sharding
 from jaxalign.lm.config import TINY
@@ -55,8 +56,8 @@ def test_shares_are_those_of_a_real_mesh(scale):
     """Eight devices, and a model with axes that do not split evenly."""
     shapes = parameter_shapes(dataclasses.replace(TINY["llama3"], vocab_size=50, intermediate_size=44))
     for sizes in ((2, 2, 2), (1, 8, 1), (1, 1, 8)):
-        here = scale.Scale(**dict(zip(sharding.AXES, sizes, strict=True)))
-        assert scale.on_device(here, shapes) == sharding.bytes_per_device(shapes, sharding.make_mesh(*sizes))
+        here = scale.Scale(**dict(zip(dist.mesh.AXES, sizes, strict=True)))
+        assert scale.on_device(here, shapes) == sharding.bytes_per_device(shapes, dist.make_mesh(*sizes))
 
 
 def test_activations_are_what_a_gradient_keeps(scale, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 import tiny_lm
 from jax.sharding import PartitionSpec
 
+from jaxalign import dist
 from jaxalign.core.errors import UserError
 from jaxalign.dist import Checkpoints
 from jaxalign.lm import lora, loss, packing, sharding, training
@@ -26,7 +27,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def mesh():
-    return sharding.make_mesh(2, 2, 2)
+    return dist.make_mesh(2, 2, 2)
 
 
 @pytest.mark.parametrize("family", TINY)
@@ -74,7 +75,7 @@ def test_sharded_step_equals_one_device_step_and_its_checkpoint_moves(mesh, tmp_
 
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(2, many)
-    other = sharding.make_mesh(1, 4, 1)
+    other = dist.make_mesh(1, 4, 1)
     moved = checkpoints.restore(sharding.like(start, other))
     checkpoints.close()
     assert moved.params["layers"]["up"].addressable_shards[0].data.shape == (2, 4, 24)
@@ -95,7 +96,7 @@ def test_memory_of_a_large_model_without_building_it(mesh):
     shapes = parameter_shapes(large)
     matrices = 2 * 32_000 * 4096 + 32 * (4 * 4096**2 + 3 * 4096 * 11_008)
     norms = (2 * 32 + 1) * 4096
-    assert sharding.bytes_per_device(shapes, sharding.make_mesh()) == 2 * (matrices + norms)
+    assert sharding.bytes_per_device(shapes, dist.make_mesh(1)) == 2 * (matrices + norms)
     assert sharding.bytes_per_device(shapes, mesh) == 2 * (matrices // 4 + norms)
 
 
@@ -105,6 +106,6 @@ def test_what_cannot_be_split(mesh):
     with pytest.raises(UserError, match=r"TABLE has no row for the parameter \['new'\]"):
         sharding.shardings({"new": jnp.zeros(3)}, mesh)
     with pytest.raises(UserError, match=r"2 x 4 x 2 devices .* JAX sees 8"):
-        sharding.make_mesh(2, 4, 2)
+        dist.make_mesh(2, 4, 2)
     with pytest.raises(UserError, match="6 rows cannot be dealt out over 4 devices"):
         sharding.check_rows(6, mesh)

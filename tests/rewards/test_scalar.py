@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny_lm
 
+from jaxalign import dist
 from jaxalign.core.errors import UserError
 from jaxalign.core.types import Network
 from jaxalign.lm import data, lora, packing, sharding, training
@@ -120,7 +121,7 @@ def test_training_finds_what_makes_a_response_better(values):
 
 def test_a_reward_model_has_places_and_adapters(values):
     net, params, _ = values
-    mesh = sharding.make_mesh(2, 2, 2)
+    mesh = dist.make_mesh(2, 2, 2)
     places = sharding.shardings(params, mesh)
     assert places["trunk"]["layers"]["q"].spec == jax.sharding.PartitionSpec(None, "fsdp", "tensor")
     assert places["head"].spec == jax.sharding.PartitionSpec(None)

@@ -12,9 +12,9 @@ import scipy.optimize
 import tiny_lm
 from jax.sharding import PartitionSpec
 
-from jaxalign import rlhf
+from jaxalign import dist, rlhf
 from jaxalign.core.errors import UserError
-from jaxalign.lm import lora, sharding, training, transformer
+from jaxalign.lm import lora, training, transformer
 from jaxalign.lm.sampling import Sampling
 from jaxalign.lm.stream import Stream
 from jaxalign.saferl.constraints import lagrangian
@@ -202,7 +202,7 @@ def test_the_state_is_closed_and_adapters_are_trained_alone(long_run, tiny, monk
 
 def test_a_state_has_places_on_a_mesh(tiny):
     learner = rlhf.ppo(tiny.network, tiny.config, FIVES["reward"], tiny.params, LONG)
-    mesh = sharding.make_mesh(2, 2, 2)
+    mesh = dist.make_mesh(2, 2, 2)
     places = rlhf.shardings(learner.init(jax.random.key(0), tiny.params, tiny.critic), mesh)
     split = PartitionSpec(None, "fsdp", "tensor")
     assert places.networks.policy["layers"]["q"].spec == split

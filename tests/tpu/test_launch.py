@@ -1,10 +1,14 @@
-"""What of the launch material can be checked offline: syntax, structure, and the loop that trains or resumes."""
+"""What of the launch material can be checked offline: syntax, structure, the loop that trains or resumes, lowering."""
 
 import subprocess
 from pathlib import Path
 
+import jax
 import pytest
 import yaml
+
+import envs_mjx
+from jaxalign import dist, saferl
 
 TPU = Path(__file__).parents[2] / "tpu"
 SHELL = sorted([*TPU.glob("*.sh"), *TPU.glob("slurm/*")])
@@ -15,7 +19,10 @@ def test_shell_syntax(path):
     subprocess.run(["bash", "-n", path], check=True)
 
 
-@pytest.mark.parametrize("path", sorted(TPU.rglob("*.yaml")), ids=lambda path: "/".join(path.parts[-2:]))
+MANIFESTS = sorted([*TPU.glob("gke/*.yaml"), *TPU.glob("skypilot/*.yaml")])
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: "/".join(path.parts[-2:]))
 def test_yaml_says_what_its_reader_expects(path):
     documents = list(yaml.safe_load_all(path.read_text()))
     if path.parent.name == "gke":
@@ -67,3 +74,15 @@ def test_what_was_stopped_from_outside_is_started_again(tmp_path):
     out = shell(tmp_path, "until_done jaxalign x")
     assert out.returncode == 2
     assert out.stdout == "x\n" * 2
+
+
+@pytest.mark.parametrize("env_id", ["SafetyPointGoal0-v0", "SafetyPointGoal1-v0"])
+def test_a_training_step_is_lowered_for_gpus_and_tpus(env_id):
+    """Ahead of time and without the hardware, with the engine of accelerators: what XLA is given there exists."""
+    env = saferl.select_costs(envs_mjx.make(env_id, "mjx"), ("cost",))
+    config = saferl.OnPolicyConfig(num_envs=8, rollout_length=20)
+    learner = saferl.make("ppo_lag", env, (25.0,), total_iterations=10, config=config, mesh=dist.make_mesh(1))
+    state = jax.eval_shape(learner.init, jax.random.key(0))
+    exported = jax.export.export(jax.jit(learner.step), platforms=("cuda", "tpu"))(state)
+    assert exported.platforms == ("cuda", "tpu")
+    assert len(exported.mlir_module_serialized) > 10_000
