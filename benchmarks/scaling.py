@@ -46,7 +46,7 @@ class Pod:
     env_steps: float = 1e6
 
 
-# v5e: 2 % of the 197 TFLOP/s of bf16 for float32 on matrices of 64 columns, which fill half of a systolic array; a torus
+# v5e: 2 % of the 197 TFLOP/s of bf16, for float32 on matrices of 64 columns (half of a systolic array); a torus
 # of 16 x 16, 50 GB/s per link and direction, about a microsecond per hop. H100: 5 % of 67 TFLOP/s (float32, no tensor
 # cores); eight per machine on NVLink, 50 GB/s per GPU between machines, 30 microseconds for NCCL over eight machines.
 PODS = {
