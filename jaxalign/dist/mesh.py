@@ -128,7 +128,13 @@ def over_envs(
         mesh: devices.
         in_axes: per argument, which axis counts environments; None for replicated arguments.
         out_axes: likewise for the outputs (a tree prefix).
+
+    Returns:
+        `fun` itself if there is one device.
     """
+
+    if mesh.size == 1:
+        return fun
 
     def spec(axis: int | None) -> PartitionSpec:
         return PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, ENVS)

@@ -78,7 +78,14 @@ def evaluate(env: Env, act: Act, key: PRNGKey, episodes: int) -> Evaluation:
     return _collected(jax.device_get(jax.jit(lambda key: _play(env, act, key, episodes))(key)))
 
 
-def evaluate_sweep(env: Env, config: Config, states: Any, key: PRNGKey, episodes: int) -> list[Evaluation]:
+def evaluate_sweep(
+    env: Env,
+    config: Config,
+    states: Any,
+    key: PRNGKey,
+    episodes: int,
+    spread: Callable[[Callable], Callable] = lambda fun: fun,
+) -> list[Evaluation]:
     """`evaluate` for every member of a sweep, in one program: every policy on the same episodes.
 
     Args:
@@ -87,14 +94,14 @@ def evaluate_sweep(env: Env, config: Config, states: Any, key: PRNGKey, episodes
         states: of the learners, stacked on the first axis.
         key: randomness.
         episodes: N.
+        spread: turns the function of learners and key into one that many devices compute.
     """
     choose = _chooser(env, config, False)
 
-    @jax.jit
     def run(learned, key):
         return jax.vmap(lambda mine: _play(env, functools.partial(choose, mine), key, episodes))(learned)
 
-    out = jax.device_get(run(learned(states), key))
+    out = jax.device_get(jax.jit(spread(run))(learned(states), key))
     members = jax.tree.leaves(out)[0].shape[0]
     return [_collected(jax.tree.map(lambda x, i=i: x[i], out)) for i in range(members)]
 

@@ -41,5 +41,10 @@ def saferl_benchmark():
 
 
 @pytest.fixture(scope="session")
+def ablation():
+    return load("ablation_at_scale", "config", "waves", "report", "run")
+
+
+@pytest.fixture(scope="session")
 def seq2seq_rm():
     return load("seq2seq_rm", "worlds", "config", "tables", "rm_level", "judges", "run")
