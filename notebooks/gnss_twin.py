@@ -34,7 +34,7 @@ print(jax.device_count(), "x", jax.devices()[0].device_kind, "SMOKE" if SMOKE el
 # %%
 from pathlib import Path
 
-from IPython.display import HTML, Image, display
+from IPython.display import Image, display
 
 from jaxalign.cli import gnss
 
@@ -53,4 +53,5 @@ for picture in sorted(out.glob("*.png")):
 # %%
 import html
 
-HTML(f'<iframe srcdoc="{html.escape(page.read_text())}" width="100%" height="600"></iframe>')
+frame = f'<iframe srcdoc="{html.escape(page.read_text())}" width="100%" height="600"></iframe>'
+display({"text/html": frame}, raw=True)
