@@ -7,8 +7,9 @@ environments call for others:
   minibatches of 64 at 3e-4), so that PPO's update costs no more than its rollout (``benchmarks/RESULTS.md``); with 8
   and 4, PPO-Lag ends within the spread of three seeds of it (``experiments/safe_navigation``). Same KL stop, 0.02; 0.01
   for the projection of CUP.
-- multipliers: Adam at 0.1 (OmniSafe: 0.035, with which the multiplier is still rising when 1e7 steps are over; measured
-  on SafetyPointGoal1-v0: cost 28.6 at return 16.7 after 9e6 steps).
+- multipliers: steps of at most 0.125, proportional to the excess near the limit (OmniSafe: Adam at 0.035, which makes
+  full steps there too, so that multiplier and cost circle each other; with it the multiplier is still rising when 1e7
+  steps are over). FOCOPS and CUP, whose multipliers are bounded: Adam at 0.1.
 - second order: OmniSafe's delta = 0.01 and damping 0.1 refer to the KL *averaged* over action components; ours is
   summed, so on the two components of Point the same trust region is delta = 0.02, damping 0.2.
 - off-policy: see `offpolicy`.
@@ -66,7 +67,7 @@ def _off(summary, actor: a.Actor, num_critics: int, constraint: c.Constraint):
 _ON, _OFF = OnPolicyConfig(), OffPolicyConfig()
 _first, _second = CriticFit(2, 10, 1e-3), CriticFit(8, 20, 1e-3)
 _clip, _ratio, _focops = s.clipped(0.2), s.ratio(), s.focops(1.5, 0.02)
-_none, _lag, _lag2 = c.unconstrained(), c.lagrangian(optax.adam(0.1)), c.lagrangian(optax.adam(0.1), upper_bound=2.0)
+_none, _lag, _lag2 = c.unconstrained(), c.proportional(0.125), c.lagrangian(optax.adam(0.1), upper_bound=2.0)
 _pid, _p3o, _ipo = c.pid(0.1, 0.01, 0.01, penalty_max=100.0), c.exact_penalty(20.0), c.log_barrier(0.01, 1.0)
 _crpo, _simmer, _dual = c.switch(2.0), c.simmer(5e-4, 1e-5, 0.0), c.aside(_lag2)
 _dual_safepo = c.aside(c.lagrangian(optax.adam(0.1), upper_bound=0.2))

@@ -81,6 +81,29 @@ def lagrangian(
     return Constraint(init, observe, mix, multipliers=lambda state: state.multipliers)
 
 
+def proportional(rate: float, initial: float = 1e-3) -> Constraint:
+    """Dual ascent whose steps shrink near the limit: ``mu <- max(0, mu + rate clip((J_c - d) / max(d, 1), -1, 1))``.
+
+    Far from the limit ``d`` a step is `rate`, whatever the scale of the costs, as with Adam; near it steps are
+    proportional to the excess. Adam's are not, and an integral controller with full steps at the set point circles it.
+
+    Args:
+        rate: largest step of a multiplier.
+        initial: first value.
+    """
+
+    def observe(multipliers, cost, limit):
+        excess = jnp.clip((cost - limit) / jnp.maximum(limit, 1.0), -1.0, 1.0)
+        return jnp.maximum(multipliers + rate * excess, 0.0)
+
+    return Constraint(
+        init=lambda num_costs: jnp.full(num_costs, initial, jnp.float32),
+        observe=observe,
+        mix=scalarise,
+        multipliers=lambda multipliers: multipliers,
+    )
+
+
 class PIDState(NamedTuple):
     """Memory of a PID controller, per constraint; `past` holds the smoothed costs of the last `delay` steps."""
 
