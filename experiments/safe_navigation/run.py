@@ -5,6 +5,11 @@
 Runs that are already finished under ``--out`` are not repeated, interrupted ones are resumed.
 """
 
+import os
+
+# Before jaxlib is loaded: programs from the compilation cache are announced on stderr, at level "error"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 import dataclasses
 import json
 import sys
