@@ -19,7 +19,7 @@ import envs_mjx
 from jaxalign import dist, saferl, track
 from jaxalign.core import prng
 from jaxalign.core.errors import UserError
-from jaxalign.saferl import evaluation
+from jaxalign.saferl import evaluation, worlds
 
 
 def run(program: Program) -> bool:
@@ -150,14 +150,18 @@ class Trainer:
     def _evaluate(self, members: Sequence[Any], kept: range, state: Any) -> None:
         """Every run on the same episodes; in worlds that know of a budget, under the run's own limit."""
         config, program = self.program.config, self.program
-        for limit in {members[i].limit for i in kept}:
+        world_of = getattr(saferl.CATALOGUE[program.algorithm].parts(), "world", worlds.plain)
+        limits = {members[i].limit for i in kept}
+        if world_of is worlds.plain:  # the same world for every limit
+            limits = {members[0].limit}
+        for limit in limits:
             world = saferl.world(program.algorithm, self.env, (limit,) * len(config.costs))
             key = prng.stream(jax.random.key(0), "evaluation")
             outcomes = evaluation.evaluate_sweep(
                 world, program.sizes, state, key, config.eval_episodes, self._spread_outcome
             )
             for i in kept:
-                if members[i].limit == limit:
+                if members[i].limit == limit or world_of is worlds.plain:
                     costs = {name: outcomes[i].costs[:, k].tolist() for k, name in enumerate(config.costs)}
                     text = json.dumps({"return": outcomes[i].returns.tolist(), "cost": costs})
                     with track.replacing(program.folder / members[i].name / "evaluation.json") as path:

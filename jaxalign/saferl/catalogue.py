@@ -4,7 +4,7 @@ Numbers are OmniSafe's (https://github.com/PKU-Alignment/omnisafe, YAML defaults
 environments call for others:
 
 - first order: 4 passes of 10 minibatches of 2,048 at learning rate 1e-3, 2 for the critics (OmniSafe: 40 passes of 313
-  minibatches of 64 at 3e-4), so that PPO's update costs no more than its rollout (``benchmarks/RESULTS.md``); with 8
+  minibatches of 64 at 3e-4), because the update is most of an iteration (``benchmarks/RESULTS.md``); with 8
   and 4, PPO-Lag ends within the spread of three seeds of it (``experiments/safe_navigation``). Same KL stop, 0.02; 0.01
   for the projection of CUP.
 - multipliers: steps of at most 0.125, proportional to the excess near the limit (OmniSafe: Adam at 0.035, which makes

@@ -85,7 +85,8 @@ def proportional(rate: float, initial: float = 1e-3) -> Constraint:
     """Dual ascent whose steps shrink near the limit: ``mu <- max(0, mu + rate clip((J_c - d) / max(d, 1), -1, 1))``.
 
     Far from the limit ``d`` a step is `rate`, whatever the scale of the costs, as with Adam; near it steps are
-    proportional to the excess. Adam's are not, and an integral controller with full steps at the set point circles it.
+    proportional to the excess. Adam's are not, and an integral controller with full steps at the set point circles it
+    (measured: ``experiments/safe_navigation``). The rule is this library's own.
 
     Args:
         rate: largest step of a multiplier.

@@ -8,7 +8,15 @@ import numpy as np
 import optax
 import pytest
 
-from jaxalign.saferl.constraints import Constraint, LagrangeState, lagrangian, pid, scalarise, unconstrained
+from jaxalign.saferl.constraints import (
+    Constraint,
+    LagrangeState,
+    lagrangian,
+    pid,
+    proportional,
+    scalarise,
+    unconstrained,
+)
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "saferl"
 # single precision; the recorded sequences are OmniSafe's, whose multiplier is single (Lagrange) or double (PID)
@@ -157,3 +165,11 @@ def test_without_constraint_costs_have_no_effect():
     np.testing.assert_array_equal(constraint.mix(state, reward, cost), reward)
     assert float(constraint.penalty(state, jnp.array([5.0]), jnp.array([75.0]))) == 0.0
     assert constraint.multipliers(state).shape == (0,)
+
+
+def test_proportional_steps_are_bounded_and_vanish_at_the_limit():
+    """Worked by hand: limits 20 and 0, full steps of 0.2; a limit below 1 counts as 1 in the denominator."""
+    cost = [[60.0, 3.0], [25.0, 0.5], [20.0, 0.0], [10.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+    found = states(proportional(0.2, initial=0.1), cost, [20.0, 0.0])
+    expected = [[0.3, 0.3], [0.35, 0.4], [0.35, 0.4], [0.25, 0.4], [0.05, 0.4], [0.0, 0.4]]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
