@@ -9,10 +9,15 @@ Both are unbatched (``jax.vmap`` makes a batch), deterministic given their argum
 ``TimeStep.obs`` is always the observation *before* any reset, so that a time limit can be bootstrapped correctly.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+import jax
 from jaxtyping import Array, Bool, Float, Key
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 PRNGKey = Key[Array, ""]
 FAILED_REWARD = -10.0  # of a step whose simulation diverged
@@ -83,3 +88,18 @@ class Env(NamedTuple):
     reset: Callable[[PRNGKey], tuple[Any, Array]]
     step: Callable[[Any, Array], tuple[Any, TimeStep]]
     spec: EnvSpec
+
+
+def full_precision(fun: Callable[P, R]) -> Callable[P, R]:
+    """`fun` with products of matrices in the precision of their type, whatever traces it.
+
+    By default the matrix units of GPUs and TPUs round float32 factors to 11 or 8 significant bits, which is an error of
+    millimetres per metre in a rotated position, and more in a contact solve.
+    """
+
+    @functools.wraps(fun)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with jax.default_matmul_precision("highest"):
+            return fun(*args, **kwargs)
+
+    return run

@@ -45,7 +45,7 @@ def where(
         A tree with the shapes and dtypes of ``default``.
     """
     chunk = chunk or CHUNK.get(jax.default_backend(), ACCELERATOR_CHUNK)
-    once = jax.jit(fun)  # traced once, for `single` and `batched` together
+    once = jax.jit(_as_here(fun))  # traced once, for `single` and `batched` together
 
     @custom_vmap
     def single(pred, default, args):
@@ -76,6 +76,7 @@ def while_loop(cond: Callable[[T], Bool[Array, ""]], body: Callable[[T], T], ini
         init: carry at the start.
         chunk: lanes computed together.
     """
+    cond, body = _as_here(cond), _as_here(body)
 
     @custom_vmap
     def single(init):
@@ -96,6 +97,17 @@ def while_loop(cond: Callable[[T], Bool[Array, ""]], body: Callable[[T], T], ini
         return _unmerge(axis_size, batched(_merge(init))), jax.tree.map(lambda _: True, init)
 
     return single(init)
+
+
+def _as_here(fun: Callable[..., T]) -> Callable[..., T]:
+    """`fun` with the precision of products that is asked for here: rules of batching may be called elsewhere."""
+    precision = jax.config.jax_default_matmul_precision
+
+    def run(*args):
+        with jax.default_matmul_precision(precision):
+            return fun(*args)
+
+    return run
 
 
 def _in_turns(cond, body, init, chunk: int):

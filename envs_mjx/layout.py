@@ -16,6 +16,7 @@ from envs_mjx import lanes
 from envs_mjx.api import PRNGKey
 
 TRIES_PER_OBJECT = 100
+DRAWN_TOGETHER = 10  # of these tries; the first ten nearly always suffice
 RESTARTS = 10_000
 REDRAWS = 10_000
 
@@ -90,10 +91,9 @@ def sample(key: PRNGKey, placements: tuple[Placement, ...]) -> tuple[Float[Array
     def place(carry, i):
         key, points, ok = carry
         key, key_draw = jax.random.split(key)
-        low, high = jnp.split(jnp.asarray(bounds)[i], 2)
-        draws = low + (high - low) * jax.random.uniform(key_draw, (TRIES_PER_OBJECT, 2))
-        free = _is_free(draws, jnp.asarray(keepout)[i], points, keepout, jnp.arange(num) < i)
-        return (key, points.at[i].set(draws[jnp.argmax(free)]), ok & free.any()), None
+        free = lambda draws: _is_free(draws, jnp.asarray(keepout)[i], points, keepout, jnp.arange(num) < i)
+        point, found = _first(key_draw, jnp.asarray(bounds)[i], free, DRAWN_TOGETHER, TRIES_PER_OBJECT)
+        return (key, points.at[i].set(point), ok & found), None
 
     def attempt(carry):
         key, _, _, tries = carry
@@ -110,19 +110,23 @@ def redraw(
     key: PRNGKey, placement: Placement, points: Float[Array, "N 2"], keepout: Float[Array, " N"]
 ) -> tuple[Float[Array, "2"], Bool[Array, ""]]:
     """A new place (m) for one object among ``points``, and whether one was found in 10,000 draws."""
-    batch = 100
-    low, high = jnp.array(placement.bounds()[0, :2], jnp.float32), jnp.array(placement.bounds()[0, 2:], jnp.float32)
     everyone = jnp.ones(points.shape[0], bool)
+    free = lambda draws: _is_free(draws, placement.keepout, points, keepout, everyone)
+    return _first(key, jnp.array(placement.bounds()[0], jnp.float32), free, 100, REDRAWS)
+
+
+def _first(key: PRNGKey, bounds: Float[Array, "4"], free, together: int, tries: int):
+    """The first free one of `tries` uniform draws from a rectangle, `together` at a time, and whether there was one."""
+    low, high = jnp.split(bounds, 2)
 
     def attempt(carry):
-        key, _, _, tries = carry
-        key, key_draw = jax.random.split(key)
-        draws = low + (high - low) * jax.random.uniform(key_draw, (batch, 2))
-        free = _is_free(draws, placement.keepout, points, keepout, everyone)
-        return key, draws[jnp.argmax(free)], free.any(), tries + batch
+        count, _, _ = carry
+        draws = low + (high - low) * jax.random.uniform(jax.random.fold_in(key, count), (together, 2))
+        found = free(draws)
+        return count + together, draws[jnp.argmax(found)], found.any()
 
-    start = key, jnp.zeros(2, jnp.float32), jnp.bool_(False), jnp.int32(0)
-    _, point, ok, _ = jax.lax.while_loop(lambda c: ~c[2] & (c[3] < REDRAWS), attempt, start)
+    start = jnp.int32(0), jnp.zeros(2, jnp.float32), jnp.bool_(False)
+    _, point, ok = jax.lax.while_loop(lambda c: ~c[2] & (c[0] < tries), attempt, start)
     return point, ok
 
 

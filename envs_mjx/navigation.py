@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from envs_mjx import lanes, layout, physics
 from envs_mjx.agents import Agent
-from envs_mjx.api import FAILED_REWARD, Env, EnvSpec, PRNGKey, TimeStep
+from envs_mjx.api import FAILED_REWARD, Env, EnvSpec, PRNGKey, TimeStep, full_precision
 from envs_mjx.geometry import quat_z
 from envs_mjx.layout import Placement
 from envs_mjx.objects import Objects
@@ -75,7 +75,7 @@ class Navigation:
             control_dt=physics.SUBSTEPS * agent.timestep,
             engine=engine,
         )
-        self.env = Env(self.reset, self.step, self.spec)
+        self.env = Env(full_precision(self.reset), full_precision(self.step), self.spec)
 
     def _check(self) -> None:
         names = [group.name for group in self.task.objects]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from envs_mjx.geometry import Mat3, Vec3
+from envs_mjx.geometry import Mat3, Vec3, to_local
 
 LIDAR_BINS = 16
 GRAVITY = (0.0, 0.0, -9.81)  # m/s^2
@@ -43,10 +43,10 @@ def proprioception(body: BodyMotion, site: tuple[float, float, float] = (0.0, 0.
     ``acceleration = R^T (a - g) + dw/dt x r + w x (w x r)``.
     """
     offset = jnp.array(site)
-    velocity = body.velocity @ body.mat + jnp.cross(body.spin, offset)
+    velocity = to_local(body.velocity, body.mat) + jnp.cross(body.spin, offset)
     swing = jnp.cross(body.spin_rate, offset) + jnp.cross(body.spin, jnp.cross(body.spin, offset))
-    acceleration = (body.acceleration - jnp.array(GRAVITY)) @ body.mat + swing
-    return jnp.concatenate([acceleration, velocity, body.spin, jnp.array(MAGNETIC_FIELD) @ body.mat])
+    acceleration = to_local(body.acceleration - jnp.array(GRAVITY), body.mat) + swing
+    return jnp.concatenate([acceleration, velocity, body.spin, to_local(jnp.array(MAGNETIC_FIELD), body.mat)])
 
 
 def pseudo_lidar(points: Float[Array, "N 2"], pos: Vec3, mat: Mat3, max_dist: float) -> Float[Array, "16"]:
@@ -62,7 +62,7 @@ def pseudo_lidar(points: Float[Array, "N 2"], pos: Vec3, mat: Mat3, max_dist: fl
     Deviation: an angle that rounds to 2 pi belongs to bins 15 and 0 (the original crashes).
     """
     rel = jnp.concatenate([points, jnp.zeros_like(points[:, :1])], axis=1) - pos
-    local = (rel @ mat)[:, :2]
+    local = to_local(rel, mat)[:, :2]
     closeness = jnp.maximum(0.0, 1.0 - jnp.linalg.norm(local, axis=1) / max_dist)
     angle = jnp.arctan2(local[:, 1], local[:, 0]) * (LIDAR_BINS / (2 * jnp.pi))
     ahead = jnp.arange(LIDAR_BINS) - angle[:, None]  # of the object, in bins, to the near side of the bin

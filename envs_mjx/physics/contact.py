@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from envs_mjx import lanes, scene
 from envs_mjx.agents import Agent
 from envs_mjx.collision import Convex, any_overlap
-from envs_mjx.geometry import box_distance, quat_to_mat
+from envs_mjx.geometry import box_distance, quat_to_mat, to_world
 from envs_mjx.objects import Objects
 from envs_mjx.physics.mjx_as_c import as_c, mjx
 
@@ -70,7 +70,7 @@ def touching(robot: RobotShapes, radius: float, group: Objects) -> Callable[[Arr
     def examine(qpos, pose):
         mat = quat_to_mat(pose[3:])
         mats = jnp.broadcast_to(mat, (len(parts), 3, 3))
-        return any_overlap(robot.shapes, *robot.poses(qpos), parts, pose[:3] + places @ mat.T, mats)
+        return any_overlap(robot.shapes, *robot.poses(qpos), parts, pose[:3] + to_world(places, mat), mats)
 
     def one(qpos, pos, pose):
         near = box_distance(pos, pose[:3], quat_to_mat(pose[3:]), half) <= radius + 1e-3

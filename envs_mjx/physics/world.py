@@ -25,7 +25,7 @@ from jaxtyping import Array, Bool, Float
 
 from envs_mjx import lanes, scene
 from envs_mjx.agents import Agent
-from envs_mjx.geometry import Vec3, box_distance, quat_to_mat
+from envs_mjx.geometry import Vec3, box_distance, quat_to_mat, to_world
 from envs_mjx.hostcall import host_call
 from envs_mjx.objects import Objects
 from envs_mjx.physics import host_engine, mjx_engine, orbit
@@ -202,11 +202,14 @@ def _awake(agent: Agent, bodies: Bodies, horizon: int):
         velocity = state.qvel[nv:].reshape(count, 6)
         return jnp.linalg.norm(velocity[:, :3], axis=1), jnp.linalg.norm(velocity[:, 3:], axis=1)
 
-    def look_closer(state: PhysicsState, base: PhysicsState, near, restless):
-        boxes, robot_speed = poses(state), jnp.linalg.norm(_motion(agent, state).velocity)
-        active = near & in_reach(state, base, boxes)
+    def reach(robot: BodyMotion):
+        return agent.radius + jnp.linalg.norm(robot.velocity) * seconds + margin
+
+    def look_closer(state: PhysicsState, base: PhysicsState, restless):
+        boxes, robot = poses(state), _motion(agent, state)
+        active = (_gaps(robot.pos, boxes) < reach(robot)) & in_reach(state, base, boxes)
         active = active.at[:count].set(active[:count] | restless)
-        travel = jnp.maximum(speeds(state)[0], robot_speed) * seconds + margin
+        travel = jnp.maximum(speeds(state)[0], jnp.linalg.norm(robot.velocity)) * seconds + margin
         beside = jax.vmap(lambda pos: _gaps(pos, boxes))(boxes[0][:count]) < (size[:count] + travel)[:, None]
         for _ in range(count - (count == len(half))):  # a pushed object wakes its neighbours, and they theirs
             active |= jnp.any(beside & active[:count, None], axis=0)
@@ -216,11 +219,12 @@ def _awake(agent: Agent, bodies: Bodies, horizon: int):
         if not bodies.groups:
             return jnp.zeros(0, bool), jnp.zeros(0)
         robot = _motion(agent, state)
-        distance = _gaps(robot.pos, poses(state))
-        near = distance < agent.radius + jnp.linalg.norm(robot.velocity) * seconds + margin
+        centres = jnp.concatenate([state.qpos[nq:].reshape(-1, 7), state.home[count:]])[:, :3]
+        distance = jnp.linalg.norm(robot.pos - centres, axis=1)
+        near = distance < size + reach(robot)  # of the balls around the boxes
         restless = _disturbed(agent, bodies, state, *speeds(state), horizon)
         some = near.any() | restless.any()
-        return lanes.where(some, look_closer, near, state, base, near, restless), distance
+        return lanes.where(some, look_closer, jnp.zeros_like(near), state, base, restless), distance
 
     return awake
 
@@ -244,13 +248,13 @@ def _in_reach(agent: Agent, margin: float):
     if model.nbody > 2:
         return lambda state, base, boxes: jnp.bool_(True)
     solid = (model.geom_bodyid == 1) & (model.geom_contype > 0)
-    centres, radii = model.geom_pos[solid].astype(np.float32), model.geom_rbound[solid].astype(np.float32)
+    centres, radii = (jnp.asarray(x[solid], jnp.float32) for x in (model.geom_pos, model.geom_rbound))
 
     def nearest(start, end, boxes):
         return 0.5 * (_gaps(start, boxes) + _gaps(end, boxes) - jnp.linalg.norm(end - start))
 
     def run(state: PhysicsState, base: PhysicsState, boxes) -> Bool[Array, " B"]:
-        start, end = (at.pos + centres @ at.mat.T for at in (_motion(agent, state), _motion(agent, base)))
+        start, end = (at.pos + to_world(centres, at.mat) for at in (_motion(agent, state), _motion(agent, base)))
         clearance = jax.vmap(nearest, (0, 0, None))(start, end, boxes) - radii[:, None]
         return (clearance <= margin).any(axis=0)
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from envs_mjx import physics
-from envs_mjx.api import FAILED_REWARD, Env, EnvSpec, PRNGKey, TimeStep
+from envs_mjx.api import FAILED_REWARD, Env, EnvSpec, PRNGKey, TimeStep, full_precision
 from envs_mjx.physics import HUGE, RobotState
 from envs_mjx.velocity.robots import Robot
 
@@ -78,7 +78,7 @@ class Velocity:
             control_dt=robot.frame_skip * model.timestep,
             engine=engine,
         )
-        self.env = Env(self.reset, self.step, self.spec)
+        self.env = Env(full_precision(self.reset), full_precision(self.step), self.spec)
 
     def reset(self, key: PRNGKey) -> tuple[State, Float[Array, " O"]]:
         """A new episode: the start pose with noise."""

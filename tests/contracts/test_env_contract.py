@@ -49,6 +49,37 @@ def test_shapes_are_those_of_the_spec_and_the_state_is_closed(name):
     assert env.spec.num_agents == 1
 
 
+def products(jaxpr):
+    """All products of matrices in a program and the programs inside it."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            yield equation
+        for inner in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")
+        ):
+            if program := getattr(inner, "jaxpr", inner if hasattr(inner, "eqns") else None):
+                yield from products(program)
+
+
+@pytest.mark.parametrize("engine", ["mjx", "mujoco"])
+@pytest.mark.parametrize("name", ["SafetyPointGoal2-v0", "SafetyCarButton1-v0", "SafetyAntVelocity-v1"])
+def test_no_product_is_rounded_to_what_matrix_units_prefer(name, engine):
+    env = envs_mjx.make(name, engine)
+    keys = jax.random.split(jax.random.key(0), 2)
+    # batched outside of the compiled function, where no context of the environment's own holds any more
+    begin, go = jax.vmap(jax.jit(env.reset)), jax.vmap(jax.jit(env.step))
+    state, _ = jax.eval_shape(begin, keys)
+    actions = jax.ShapeDtypeStruct((2, env.spec.action_size), jnp.float32)
+    found = [
+        e for f, args in ((begin, (keys,)), (go, (state, actions))) for e in products(jax.make_jaxpr(f)(*args).jaxpr)
+    ]
+    assert found or engine == "mujoco"
+    # HIGH (three passes, 21 bits or more) is what MJX itself asks for where boxes meet
+    assert {e.params["precision"] for e in found} <= {
+        (p, p) for p in (jax.lax.Precision.HIGH, jax.lax.Precision.HIGHEST)
+    }
+
+
 @pytest.fixture(scope="module", params=["SafetyHalfCheetahVelocity-v1", "saute"])
 def played(request):
     """Two environments over a whole episode and ten steps more, twice."""
