@@ -44,7 +44,7 @@ def blur(image: Float[Array, "rows columns"], step_cells, reach: int) -> Float[A
         wide = jnp.pad(image, [(reach, reach) if axis == k else (0, 0) for k in (0, 1)])
         length = image.shape[axis]
         taps = [jax.lax.slice_in_dim(wide, k, k + length, axis=axis) for k in range(2 * reach + 1)]
-        image = jnp.tensordot(kernel, jnp.stack(taps), axes=1)
+        image = jnp.tensordot(kernel, jnp.stack(taps), axes=1, precision="highest")
     return image
 
 

@@ -67,16 +67,19 @@ def rotation_enu_from_ecef(latitude_rad, longitude_rad):
 
 def enu_from_ecef(pos_ecef_m, origin: Geodetic):
     """Local coordinates ``[..., 3]`` (m) of ``[..., 3]`` around `origin`."""
-    xp = namespace(pos_ecef_m, *origin)
     rotation = rotation_enu_from_ecef(origin.latitude_rad, origin.longitude_rad)
-    return xp.einsum("...ij,...j->...i", rotation, pos_ecef_m - ecef_from_geodetic(origin))
+    return _product(rotation, pos_ecef_m - ecef_from_geodetic(origin))
 
 
 def ecef_from_enu(pos_enu_m, origin: Geodetic):
     """Inverse of :func:`enu_from_ecef`."""
-    xp = namespace(pos_enu_m, *origin)
     rotation = rotation_enu_from_ecef(origin.latitude_rad, origin.longitude_rad)
-    return ecef_from_geodetic(origin) + xp.einsum("...ji,...j->...i", rotation, pos_enu_m)
+    return ecef_from_geodetic(origin) + _product(rotation.swapaxes(-1, -2), pos_enu_m)
+
+
+def _product(matrix, vector):
+    """``[..., 3, 3]`` times ``[..., 3]``, written out: matrix units of accelerators would round float32 factors."""
+    return (matrix * vector[..., None, :]).sum(-1)
 
 
 def azimuth_elevation(direction_enu):

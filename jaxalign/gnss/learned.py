@@ -122,7 +122,9 @@ def _sampler(database, slice_, belief):
         cell = jax.random.choice(stream(key, "cell"), len(centre), (count,), p=share)
         within = jax.random.uniform(stream(key, "place"), (count, 2), minval=-0.5, maxval=0.5)
         truth = centre[cell] + spacing_m * within
-        noise = jnp.einsum("nij,nj->ni", root[cell], jax.random.normal(stream(key, "error"), (count, 3)))
+        noise = jnp.einsum(
+            "nij,nj->ni", root[cell], jax.random.normal(stream(key, "error"), (count, 3)), precision="highest"
+        )
         return truth, jnp.pad(truth, ((0, 0), (0, 1))) + mean[cell] + noise
 
     return np.asarray(centre), draw

@@ -98,7 +98,7 @@ def ranging_score(
     sigma = jnp.where(arriving, sigma, options.nothing_m)
     sigma = jnp.hypot(sigma, options.common_m / jnp.maximum(direction[:, 2], 0.3))
     bias = jnp.where(arriving, predicted.bias_m, options.nothing_m)
-    residual = observed.range_m + offset_m @ direction[:, :2].T - bias
+    residual = observed.range_m + jnp.matmul(offset_m, direction[:, :2].T, precision="highest") - bias
     residual = jnp.where(observed.tracked, residual, 0.0)
     trust = observed.tracked / sigma**2
 
@@ -113,7 +113,9 @@ def ranging_score(
 
 def _weighted_clock(weight, residual, clock_of):
     """Mean residual of every satellite's clock, ``[..., S]``."""
-    return (weight * residual) @ clock_of.T / jnp.maximum(weight @ clock_of.T, 1e-12) @ clock_of
+    total = lambda x: jnp.einsum("...s,cs->...c", x, clock_of, precision="highest")
+    mean = total(weight * residual) / jnp.maximum(total(weight), 1e-12)
+    return jnp.einsum("...c,cs->...s", mean, clock_of, precision="highest")
 
 
 @jax.jit(static_argnames=("window", "ranging"))

@@ -137,11 +137,11 @@ def least_squares(
     """
     scale = jnp.maximum(weight.max(), jnp.finfo(weight.dtype).tiny)
     weights = jnp.stack([weight / scale, (weight > 0).astype(weight.dtype)])
-    normal = jnp.einsum("sp,ws,sq->wpq", design, weights, design)
+    normal = jnp.einsum("sp,ws,sq->wpq", design, weights, design, precision="highest")
     absent = jnp.concatenate([jnp.zeros(3, bool), jnp.diagonal(normal[1])[3:] == 0])
     inverse, regular = inverse_positive(normal + jnp.diag(absent.astype(normal.dtype)))
     inverse = jnp.where(absent[:, None] | absent, 0.0, inverse)
-    step = inverse[0] @ jnp.einsum("sp,s,s->p", design, weights[0], residual_m)
+    step = jnp.einsum("pq,sq,s,s->p", inverse[0], design, weights[0], residual_m, precision="highest")
     return LinearSolution(step, inverse[0] / scale, inverse[1], regular.all())
 
 
@@ -253,7 +253,7 @@ def _worst_satellite(fix, sat_pos, weight, system, num_systems):
     _, direction = geometric_range_m(fix.pos_ecef_m, sat_pos)
     design = design_matrix(direction, system, num_systems)
     weight = jnp.where(fix.used, weight, 0.0)
-    leverage = weight * jnp.einsum("sp,pq,sq->s", design, fix.covariance_m2, design)
+    leverage = weight * jnp.einsum("sp,pq,sq->s", design, fix.covariance_m2, design, precision="highest")
     drop = fix.residual_m**2 * weight / jnp.maximum(1 - leverage, 1e-9)
     return jnp.argmax(jnp.where(fix.used & (leverage < 1 - 1e-6), drop, -1.0))
 
@@ -304,6 +304,6 @@ def _converged(solution: LinearSolution):
 def _dilution(pos, cofactor) -> Dop:
     place = frames.geodetic_from_ecef(pos)
     rotation = frames.rotation_enu_from_ecef(place.latitude_rad, place.longitude_rad)
-    local = jnp.diagonal(rotation @ cofactor[:3, :3] @ rotation.T)
+    local = jnp.einsum("ip,pq,iq->i", rotation, cofactor[:3, :3], rotation, precision="highest")
     clocks = jnp.diagonal(cofactor)[3:].sum()
     return Dop(*jnp.sqrt(jnp.stack([local.sum() + clocks, local.sum(), local[0] + local[1], local[2]])))
