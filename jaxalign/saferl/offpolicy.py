@@ -21,6 +21,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from envs_mjx.api import full_precision
 from jaxalign import nets
 from jaxalign.core import prng
 from jaxalign.core.errors import UserError
@@ -382,7 +383,7 @@ def off_policy(env: Env, limit: Sequence[float], parts: Parts, config: OffPolicy
         extra |= {"temperature": jnp.exp(learned.log_temperature)}
         return new, Info(per_episode[0], per_episode[1:], parts.constraint.multipliers(duals), extra)
 
-    return Learner(init, step)
+    return Learner(full_precision(init), full_precision(step))
 
 
 def _experience(data) -> Experience:

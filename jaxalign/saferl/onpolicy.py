@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from envs_mjx.api import full_precision
 from jaxalign import nets
 from jaxalign.core import prng
 from jaxalign.core.distributions import Gaussian
@@ -368,4 +369,4 @@ def on_policy(
         }
         return new, Info(task_return, per_episode[1:], parts.constraint.multipliers(duals), extra)
 
-    return Learner(init, step)
+    return Learner(full_precision(init), full_precision(step))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import products
 
 import envs_mjx
 from envs_mjx import transforms
@@ -47,18 +48,6 @@ def test_shapes_are_those_of_the_spec_and_the_state_is_closed(name):
     assert all(x.shape == () for x in (after.reward, after.terminated, after.truncated, after.info["cost"]))
     assert after.terminated.dtype == after.truncated.dtype == bool
     assert env.spec.num_agents == 1
-
-
-def products(jaxpr):
-    """All products of matrices in a program and the programs inside it."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
-            yield equation
-        for inner in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")
-        ):
-            if program := getattr(inner, "jaxpr", inner if hasattr(inner, "eqns") else None):
-                yield from products(program)
 
 
 @pytest.mark.parametrize("engine", ["mjx", "mujoco"])

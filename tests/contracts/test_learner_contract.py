@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from probe_envs import two_costs
+from programs import products
 
 from jaxalign import saferl
 from jaxalign.core.errors import UserError
@@ -42,6 +43,9 @@ def test_state_is_closed_traced_once_repeatable_and_sweepable(name, one_device):
     learner = make(name, one_device)
     abstract = jax.eval_shape(learner.init, jax.random.key(0))
     assert signature(abstract) == signature(jax.eval_shape(learner.step, abstract)[0])
+
+    found = [e.params["precision"] for e in products(jax.make_jaxpr(learner.step)(abstract).jaxpr)]
+    assert set(found) == {(jax.lax.Precision.HIGHEST,) * 2}, "float32 is float32 on every device"
 
     # seeds and limits swept in one compilation: two seeds with two limits each
     traces = []
