@@ -56,7 +56,7 @@ def pseudo_lidar(points: Float[Array, "N 2"], pos: Vec3, mat: Mat3, max_dist: fl
     width ``w = 2 pi / 16``, ``b = floor(theta / w)``, fraction ``f = theta / w - b`` and closeness
     ``s = max(0, 1 - d / max_dist)``: bin ``b`` sees ``s``, bin ``b + 1`` sees ``f s`` and bin ``b - 1`` sees
     ``(1 - f) s``; bins keep the maximum over objects. In other words, bin ``i`` sees
-    ``s clip(min(1 - a, 2 + a), 0, 1)``, where ``a = i - theta / w``, wrapped.
+    ``s clip(1.5 - |a + 0.5|, 0, 1)``, where ``a = i - theta / w``, wrapped.
 
     The full rotation is used, so a tilted agent's height leaks into ``d``. Bin 0 starts at the body's +x axis.
     Deviation: an angle that rounds to 2 pi belongs to bins 15 and 0 (the original crashes).
@@ -67,5 +67,5 @@ def pseudo_lidar(points: Float[Array, "N 2"], pos: Vec3, mat: Mat3, max_dist: fl
     angle = jnp.arctan2(local[:, 1], local[:, 0]) * (LIDAR_BINS / (2 * jnp.pi))
     ahead = jnp.arange(LIDAR_BINS) - angle[:, None]  # of the object, in bins, to the near side of the bin
     ahead = jnp.where(ahead > LIDAR_BINS / 2, ahead - LIDAR_BINS, ahead)
-    weight = jnp.clip(jnp.minimum(1.0 - ahead, 2.0 + ahead), 0.0, 1.0)
+    weight = jnp.clip(1.5 - jnp.abs(ahead + 0.5), 0.0, 1.0)
     return jnp.max(weight * closeness[:, None], axis=0, initial=0.0)

@@ -21,9 +21,12 @@ from jaxalign.rewards.scalar import (
     value_network,
     with_head,
 )
+from jaxalign.rewards.tree_pairs import KINDS, MIXTURES, TreePairs, texts, tree_pairs
 
 __all__ = [
     "FAMILY",
+    "KINDS",
+    "MIXTURES",
     "SECTIONS",
     "Benchmark",
     "Calibration",
@@ -31,6 +34,7 @@ __all__ = [
     "PreferenceLoss",
     "RewardPosition",
     "Rewards",
+    "TreePairs",
     "accuracy",
     "adapted",
     "at_reward_position",
@@ -44,7 +48,9 @@ __all__ = [
     "reward_position",
     "score",
     "score_examples",
+    "texts",
     "to_tokens",
+    "tree_pairs",
     "value_network",
     "with_head",
 ]
