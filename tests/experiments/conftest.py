@@ -48,3 +48,8 @@ def ablation():
 @pytest.fixture(scope="session")
 def seq2seq_rm():
     return load("seq2seq_rm", "worlds", "config", "tables", "rm_level", "judges", "run")
+
+
+@pytest.fixture(scope="session")
+def tree_rm():
+    return load("tree_rm", "world", "config", "preferences", "models", "decoders", "report", "run")
