@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxalign import track
+from jaxalign.cli.elasticity_protocol import Protocol, protocol
 from jaxalign.cli.rlhf import tiny_model, train
 from jaxalign.cli.run import keep_programs, to_json
 from jaxalign.core import prng
@@ -19,6 +20,8 @@ from jaxalign.elasticity import Compressor, coding, figures, markov_text
 from jaxalign.elasticity.arithmetic import BYTES, windows
 from jaxalign.lm import network
 from jaxalign.lm.loss import cross_entropy
+
+__all__ = ["Demo", "Protocol", "compression", "demo", "protocol"]
 
 DEPTHS = (1, 2, 4, 8, 16, 24, 32, 40)
 _BATCH = 32  # windows of a step

@@ -71,7 +71,7 @@ class Gnss:
 
 @dataclasses.dataclass(frozen=True)
 class Elasticity:
-    """Do aligned models revert? Compression, exact theory and life cycle: `jaxalign elasticity demo`."""
+    """Do aligned models revert? Compression, exact theory and life cycle: `jaxalign elasticity demo|protocol`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ Command = (
 
 # Rooms with commands of their own, which are loaded when asked for: command to the config's class and its function
 ROOMS = {
-    "elasticity": {"demo": ("Demo", "demo")},
+    "elasticity": {"demo": ("Demo", "demo"), "protocol": ("Protocol", "protocol")},
     "topology": {"demo": ("Demo", "demo")},
     "rlhf": {"demo": ("RlhfDemo", "demo")},
     "gnss": {

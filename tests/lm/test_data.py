@@ -360,3 +360,52 @@ def test_the_hub_goes_through_datasets(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     loaded = data.load(data.saferlhf(), "PKU-Alignment/PKU-SafeRLHF", split="test", config="alpaca-7b")
     assert loaded.records[1] == one(data.saferlhf(), SAFE_SECOND)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "expected"),
+    [
+        ("imdb-positive", {"text": "a b c d e f g h i j", "label": 1}, [("a b c d e f g h", " i j")]),
+        ("imdb-negative", {"text": "a b c d e f g h i j", "label": 0}, [("a b c d e f g h", " i j")]),
+        ("beavertails-safe", {"prompt": "p", "response": "r", "category": {}, "is_safe": True}, [("p", "r")]),
+        ("beavertails-unsafe", {"prompt": "p", "response": "r", "category": {}, "is_safe": False}, [("p", "r")]),
+        (
+            "truthfulqa-true",
+            {"question": "q", "best_answer": "b", "correct_answers": ["a", "b"], "incorrect_answers": ["x"]},
+            [("q", "b"), ("q", "a")],
+        ),
+        (
+            "truthfulqa-false",
+            {"question": "q", "best_answer": "b", "correct_answers": ["a", "b"], "incorrect_answers": ["x", "y"]},
+            [("q", "x"), ("q", "y")],
+        ),
+    ],
+)
+def test_demonstrations_of_one_label(name, row, expected):
+    assert [(d.prompt, d.response) for d in data.schema(name)(row)] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "reason"),
+    [
+        ("imdb-positive", {"text": "a b c d e f g h i j", "label": 0}, "other label"),
+        ("imdb-positive", {"text": "too short", "label": 1}, "no longer than"),
+        ("beavertails-safe", {"prompt": "p", "response": "r", "is_safe": False}, "other label"),
+    ],
+)
+def test_demonstrations_of_another_label_are_dropped(name, row, reason):
+    with pytest.raises(data.DroppedRow, match=reason):
+        data.schema(name)(row)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "reason"),
+    [
+        ("imdb-positive", {"text": "a b", "label": 2}, "from 0 to 1"),
+        ("beavertails-safe", {"prompt": "p", "response": "r", "is_safe": 1}, "not true or false"),
+        ("truthfulqa-true", {"question": "q", "best_answer": "b", "correct_answers": "a"}, "not a list of texts"),
+    ],
+)
+def test_broken_demonstrations_are_named(name, row, reason):
+    with pytest.raises(data.BrokenRow, match=reason):
+        data.schema(name)(row)

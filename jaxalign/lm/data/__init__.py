@@ -1,6 +1,6 @@
 """Preference and demonstration data: published data sets and plain files in one form."""
 
-from jaxalign.lm.data.demonstrations import demonstration, tldr
+from jaxalign.lm.data.demonstrations import beavertails, demonstration, imdb, tldr, truthfulqa
 from jaxalign.lm.data.loading import Schema, load
 from jaxalign.lm.data.preferences import hh, plain, rewardbench, saferlhf, summarize_from_feedback, ultrafeedback
 from jaxalign.lm.data.records import (
@@ -27,8 +27,10 @@ __all__ = [
     "Preference",
     "Schema",
     "Text",
+    "beavertails",
     "demonstration",
     "hh",
+    "imdb",
     "load",
     "plain",
     "rewardbench",
@@ -37,5 +39,6 @@ __all__ = [
     "schema",
     "summarize_from_feedback",
     "tldr",
+    "truthfulqa",
     "ultrafeedback",
 ]

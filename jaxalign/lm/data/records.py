@@ -59,7 +59,7 @@ class BrokenRow(Exception):  # noqa: N818 (a finding about data, not a failure o
 
 
 class DroppedRow(Exception):  # noqa: N818
-    """Raised by a schema: the row is sound but carries no preference (identical responses, equal scores)."""
+    """Raised by a schema: the row is sound but not wanted (no preference in it, another label)."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxalign.core.errors import UserError
-from jaxalign.lm.data.demonstrations import demonstration, tldr
+from jaxalign.lm.data.demonstrations import beavertails, demonstration, imdb, tldr, truthfulqa
 from jaxalign.lm.data.loading import Schema
 from jaxalign.lm.data.preferences import hh, plain, rewardbench, saferlhf, summarize_from_feedback, ultrafeedback
 
@@ -19,6 +19,12 @@ SCHEMAS: Mapping[str, Schema[Any]] = {
     "ultrafeedback-binarized": plain,
     "rewardbench": rewardbench,
     "demonstration": demonstration,
+    "imdb-positive": imdb(True),
+    "imdb-negative": imdb(False),
+    "beavertails-safe": beavertails(True),
+    "beavertails-unsafe": beavertails(False),
+    "truthfulqa-true": truthfulqa(True),
+    "truthfulqa-false": truthfulqa(False),
     "tldr": tldr,
 }
 
