@@ -237,7 +237,7 @@ def _print_rebound(run: _Run, curves: list[dict[str, Any]]) -> None:
             score = value(curve, "score")
             lines.append(
                 f"| {curve['perturbation']} | {curve['aligned']} | {r.start:.4f} | {r.lowest:.3f} | {r.floor:.3f} | "
-                f"{r.n_half:.0f} | {score[0]:.3f}, {score[-1]:.3f} |"
+                f"{'never' if np.isinf(r.n_half) else round(r.n_half)} | {score[0]:.3f}, {score[-1]:.3f} |"
             )
     _write(run, "rebound", lines)
 
@@ -254,7 +254,7 @@ def _draw_rebound(run: _Run, curves: list[dict[str, Any]]) -> None:
                 label = f"{curve['aligned']} aligned" if curve["aligned"] else "the base"
                 panel.plot(x, [point[name] for point in curve["points"]], style, color=f"C{i}", marker=".", label=label)
         line[0].set(ylabel="KL(model || base), nats per token", xlabel=f"{kind} examples")
-        line[1].set(ylabel="score: opposite less aligned, nats per token", xlabel=f"{kind} examples")
+        line[1].set(ylabel="score, nats per token", xlabel=f"{kind} examples")
         line[0].legend(fontsize=8)
         for panel in line:
             panel.grid(color="0.9")
