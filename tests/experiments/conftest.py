@@ -53,3 +53,8 @@ def seq2seq_rm():
 @pytest.fixture(scope="session")
 def tree_rm():
     return load("tree_rm", "world", "config", "preferences", "models", "decoders", "report", "run")
+
+
+@pytest.fixture(scope="session")
+def safe_rebound():
+    return load("safe_rebound", "config", "life", "report", "run")
