@@ -65,9 +65,17 @@ def sizes(algorithm: str, env_id: str) -> dict[str, float]:
 
     env = saferl.select_costs(envs_mjx.make(env_id), ("cost",))
     row = saferl.CATALOGUE[algorithm]
-    parts, config = row.parts(), row.config
+    config = row.config
+    refusal = SystemExit(
+        f"{algorithm} is no first-order row; the cost model counts only those, such as ppo_lag or cup."
+    )
+    if not isinstance(config, saferl.OnPolicyConfig):
+        raise refusal
+    parts = row.parts()
     learner = saferl.make(algorithm, env, (25.0,), total_iterations=1, config=config, mesh=dist.make_mesh(1))
     state = jax.eval_shape(learner.init, jax.random.key(0))
+    if "epochs" not in jax.eval_shape(learner.step, state)[1].extra:  # what first-order rows report
+        raise refusal
     count = lambda tree: sum(int(np.prod(x.shape)) for x in jax.tree.leaves(tree))
     policy, critics = count(state.policy), count(state.critic)
     first_order = {"epochs": 4, "num_minibatches": 10}  # of every first-order row, see saferl.catalogue
@@ -131,7 +139,7 @@ def main() -> None:
     parser.add_argument("--algorithm", default="ppo_lag", help="a first-order row")
     parser.add_argument("--env", default="SafetyPointGoal1-v0")
     args = parser.parse_args()
-    begin = time.perf_counter()
+    begin, size = time.perf_counter(), sizes(args.algorithm, args.env)
     print(f"{args.algorithm} on {args.env}, {os.cpu_count()} cores\n")
     print("| devices | strong: env-steps/s | speed-up | weak: env-steps/s | efficiency |")
     print("|---|---|---|---|---|")
@@ -142,7 +150,6 @@ def main() -> None:
         first = first or {"strong": strong, "weak": weak / n}
         cells = f"{strong:,.0f} | {strong / first['strong']:.2f} | {weak:,.0f} | {weak / n / first['weak']:.2f}"
         print(f"| {n} | {cells} |", flush=True)
-    size = sizes(args.algorithm, args.env)
     print(
         f"\nOn paper: {size['all_reduces']:.0f} all-reduces of {4 * size['weights'] / 1024:.0f} KiB on average per "
         f"iteration of {size['length']:.0f} steps, {size['flop_per_sample'] / 1e6:.2f} MFLOP per sample\n"
