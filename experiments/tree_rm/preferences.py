@@ -9,7 +9,7 @@ from config import Config, Data
 
 from jaxalign.lm import Branching, Sampling, generate, grow, network
 from jaxalign.lm.packing import Example
-from jaxalign.rewards import texts, tree_pairs
+from jaxalign.rewards import count_pairs, texts, tree_pairs
 
 _ROWS = 256  # prompts in a batch of the sampler
 _LEAVES = 8
@@ -132,20 +132,19 @@ def _pool(config, policy, data: Data, draw, key, random):
 
 def _tree(config, policy, data: Data, draw, key, random):
     """Trees and the pairs of their nodes: no more trees than the pairs need, or than the budget pays for."""
-    possible = lambda trees: int(
-        (trees.leaf.sum(1) * (trees.leaf.sum(1) - 1) // 2).sum() * 0.95
-    )  # some texts are equal
     number = -(-data.pairs * 11 // (_ALL * 10)) + 2 if data.pairs else data.tokens // 30
     prompts = draw(number)
     grown = forest(config, policy, prompts, key, data.paper)
-    while possible(grown) < data.pairs:  # responses that end before they branch
+    while count_pairs(grown)[0] < data.pairs:  # responses that end before they branch
         more = draw(number)
         further = forest(config, policy, more, jax.random.fold_in(key, len(prompts)), data.paper)
         prompts, grown = np.concatenate([prompts, more]), jax.tree.map(lambda *x: np.concatenate(x), grown, further)
     spent = np.cumsum(grown.written)
     number = len(prompts) if data.pairs else int(np.searchsorted(spent, data.tokens, side="right"))
     grown = jax.tree.map(lambda x: x[:number], grown)
-    pairs = tree_pairs(grown, data.pairs or possible(grown), random, data.mixture)
+    leaves = grown.leaf.sum(1)
+    possible = int((leaves * (leaves - 1) // 2).sum() * 0.95)  # some texts are equal
+    pairs = tree_pairs(grown, data.pairs or possible, random, data.mixture)
     both = texts(grown, pairs, world.PAD)
     return prompts[pairs.tree], both[:, 0], both[:, 1], int(spent[number - 1])
 

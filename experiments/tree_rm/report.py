@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from config import Config, Data
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from jaxalign import track
 
@@ -164,6 +165,8 @@ def _accuracy(config: Config, cells: Cells) -> None:
             _draw(panel, sorted(_point(seeds, model, key) for _, seeds in expert), "C3", "tree, expert annotator")
             panel.set(xscale="log", xlabel={"pairs": "pairs labelled", "tokens": "tokens generated"}[key])
             panel.grid(color="0.9")
+            panel.xaxis.set_minor_formatter(NullFormatter())
+        line[0].set_xticks(config.pairs, [f"{n:,}" for n in config.pairs])
         line[0].set(ylabel=f"{model}: accuracy, independent pairs")
         line[0].legend(fontsize=8)
     _save(config, figure, "accuracy")
@@ -191,7 +194,7 @@ def _gold(config: Config, cells: Cells) -> None:
         return
     figure = Figure(figsize=(9.0, 5.6), layout="constrained")
     value: Callable[..., Any] = lambda seeds, model, decoder: interval(_each(seeds, model, decoder).mean(1))
-    for line, model in zip(figure.subplots(2, 2, sharey=True), MODELS[1:]):
+    for line, model in zip(figure.subplots(2, 2), MODELS[1:]):
         for panel, decoder in zip(line, ("rft", "ppo")):
             found = np.array([value(seeds, model, decoder) for seeds in there.values()])
             gaps = np.nan_to_num(np.abs(found[:, 1:] - found[:, :1]).T)

@@ -21,7 +21,7 @@ from jaxalign.rewards.scalar import (
     value_network,
     with_head,
 )
-from jaxalign.rewards.tree_pairs import KINDS, MIXTURES, TreePairs, texts, tree_pairs
+from jaxalign.rewards.tree_pairs import KINDS, MIXTURES, TreePairs, count_pairs, texts, tree_pairs
 
 __all__ = [
     "FAMILY",
@@ -40,6 +40,7 @@ __all__ = [
     "at_reward_position",
     "benchmark",
     "calibration",
+    "count_pairs",
     "generated_segments",
     "pack_pairs",
     "paired",

@@ -62,13 +62,11 @@ def tree_pairs(forest: Forest, number: int, random: np.random.Generator, mixture
         raise UserError(f"There is no mixture {mixture!r}; choose one of {', '.join(MIXTURES)}.")
     if number < 1:
         raise UserError(f"{number} pairs were asked for; choose at least 1.")
-    text = np.where(np.asarray(forest.mask), np.asarray(forest.tokens), -1)[..., -forest.logprobs.shape[-1] :]
     first = round(number * MIXTURES[mixture][0])
     counts = first, (number - first + 1) // 2 if mixture != "complete" else 0
     wanted = (*counts, number - sum(counts))
     parts = []
-    for kind, (count, candidates) in enumerate(zip(wanted, _candidates(forest), strict=True)):
-        found = _distinct(candidates, text)
+    for kind, (count, found) in enumerate(zip(wanted, _all_pairs(forest), strict=True)):
         if len(found.tree) < count:
             raise UserError(
                 f"{len(forest.leaf)} trees have {len(found.tree)} {KINDS[kind]} pairs, fewer than {count}; grow more "
@@ -81,6 +79,12 @@ def tree_pairs(forest: Forest, number: int, random: np.random.Generator, mixture
     pairs = TreePairs(*(x[order] for x in pairs))
     swap = lambda x: np.where(turned[:, None], x[:, ::-1], x)
     return pairs._replace(leaf=swap(pairs.leaf), length=swap(pairs.length))
+
+
+def count_pairs(forest: Forest) -> tuple[int, int, int]:
+    """How many distinct pairs of each of `KINDS` all trees have."""
+    complete, cross, unfinished = (len(found.tree) for found in _all_pairs(forest))
+    return complete, cross, unfinished
 
 
 def texts(forest: Forest, pairs: TreePairs, pad_id: int = 0) -> Int[np.ndarray, "P 2 N"]:
@@ -108,6 +112,12 @@ def _nodes(forest: Forest) -> tuple[_Nodes, _Nodes]:
     leaf = np.array([bits << (D - d) for d, bits in path])
     ends = branched[:, leaf, [d for d, _ in path]]
     return leaves, _Nodes(path, ends < length[:, leaf], leaf, ends)
+
+
+def _all_pairs(forest: Forest) -> list[TreePairs]:
+    """Of every kind, with `common`; pairs whose texts are equal are left out."""
+    text = np.where(np.asarray(forest.mask), np.asarray(forest.tokens), -1)[..., -forest.logprobs.shape[-1] :]
+    return [_distinct(candidates, text) for candidates in _candidates(forest)]
 
 
 def _candidates(forest: Forest) -> list[list[TreePairs]]:

@@ -8,7 +8,7 @@ import pytest
 
 from jaxalign.core import UserError
 from jaxalign.lm.tree import Forest
-from jaxalign.rewards import KINDS, MIXTURES, texts, tree_pairs
+from jaxalign.rewards import KINDS, MIXTURES, count_pairs, texts, tree_pairs
 
 N = 6
 # Tree 0 branches three times: after "1 2", then after "3" and "4". Tree 1: its first child ends at once, so leaf 1 is
@@ -70,6 +70,7 @@ def said(forest, pairs):
 
 def test_complete_pairs_are_all_of_them_once(forest):
     number = len(expected("complete"))
+    assert count_pairs(forest) == tuple(len(expected(kind)) for kind in KINDS)
     assert number == 6 + 3
     pairs = tree_pairs(forest, number, np.random.default_rng(0))
     found = said(forest, pairs)
