@@ -26,9 +26,9 @@ class Config:
     env: str = "SafetyPointGoal1-v0"
     limit: float = 25.0
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    base_steps: int = 3_000_000
+    base_steps: int = 500_000
     aligned: tuple[int, ...] = (500_000, 1_000_000, 3_000_000)
-    perturbation: int = 1_000_000
+    perturbation: int = 500_000
     sizes: saferl.OnPolicyConfig = dataclasses.field(
         default_factory=lambda: saferl.OnPolicyConfig(decay_learning_rate=False)
     )

@@ -204,10 +204,13 @@ def buttons():
 
 
 def beside(world, state, which):
-    """The robots 5 mm inside the button `which` [N], each turned to it, at rest."""
+    """The robots 5 mm inside the button `which` [N], on the side away from the goal, their backs to it, at rest."""
     bodies = world.nav.physics.bodies
     spot = np.asarray(state.physics.home[:, bodies.slice("buttons"), :2])[np.arange(LANES), which]
-    pose = np.column_stack([spot - [0.195, 0.0], np.full(LANES, np.pi)])
+    away = spot - np.asarray(state.points["goal"])[:, 0]
+    away = np.where(np.linalg.norm(away, axis=1, keepdims=True) < 1e-3, [-1.0, 0.0], away)
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    pose = np.column_stack([spot + 0.195 * away, np.arctan2(away[:, 1], away[:, 0])])
     physics = state.physics._replace(
         qpos=state.physics.qpos.at[:, :3].set(pose), qvel=state.physics.qvel.at[:, :3].set(0.0)
     )
