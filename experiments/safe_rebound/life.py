@@ -26,6 +26,13 @@ class Mind(NamedTuple):
     policy: Any
     critic: Any
     statistics: Any
+    rollout: Any  # environments under way: new ones would all be young, and measure otherwise for a while
+    episodes: Any
+
+    @classmethod
+    def of(cls, state: Any) -> "Mind":
+        """That of a learner's state."""
+        return cls(*(getattr(state, name) for name in cls._fields))
 
 
 class Record(NamedTuple):
@@ -57,6 +64,18 @@ def speed(env: Env) -> Env:
     return env._replace(step=step)
 
 
+def to_arrays(mind: Mind) -> Mind:
+    """On the host, random keys as their numbers."""
+    is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return jax.tree.map(lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x), mind)
+
+
+def with_keys(mind: Mind, state: Any) -> Mind:
+    """The inverse, for a state of that kind."""
+    wrap = lambda x, like: jax.random.wrap_key_data(x) if jnp.issubdtype(like.dtype, jax.dtypes.prng_key) else x
+    return jax.tree.map(wrap, mind, Mind.of(state))
+
+
 class Life:
     """Trains phases and measures them."""
 
@@ -76,7 +95,7 @@ class Life:
         stops: tuple[int, ...] = (),
         base: tuple[Mind, np.ndarray] | None = None,
     ) -> tuple[list[Mind], Record, np.ndarray]:
-        """Trains `algorithm`, "ppo" or "ppo_lag", for so many steps, with fresh moments, environments and multiplier.
+        """Trains `algorithm`, "ppo" or "ppo_lag", for so many steps, with fresh moments and multiplier.
 
         Args:
             name: of the phase: its random stream, and its aim if that is "speed".
@@ -92,19 +111,19 @@ class Life:
         init, step, divergence, where = self._programs(algorithm, name.startswith("speed"))
         state = init(jax.vmap(lambda key: prng.stream(key, name))(self.roots))
         if mind is not None:
-            state = jax.device_put(state._replace(**mind._asdict()), where)
+            state = jax.device_put(state._replace(**with_keys(mind, state)._asdict()), where)
         kept, rows, unit = [], [], self.config.sizes.steps_per_iteration
         ends = {self.config.iterations(stop) for stop in stops}
         total = self.config.iterations(steps)
         form = "{desc:<32}{bar} {percentage:3.0f} %  {elapsed} < {remaining}"
         for i in tqdm(range(1, total + 1), desc=name, bar_format=form):
-            before = Mind(state.policy, state.critic, state.statistics)
+            before = Mind.of(state)
             kl = divergence(before, *base) if base else jnp.zeros(len(self.config.seeds))
             kl = np.asarray(kl)  # before the state's memory is given away
             state, info = step(state)
             rows.append(((i - 1) * unit, np.asarray(info.episode_return), np.asarray(info.episode_cost[:, 0]), kl))
             if i in ends or i == total:
-                kept.append(jax.device_get(Mind(state.policy, state.critic, state.statistics)))
+                kept.append(to_arrays(Mind.of(state)))
         return kept, Record(*map(np.array, zip(*rows, strict=True))), np.asarray(state.rollout.obs)
 
     def learner(self, algorithm: str, aim: bool = False) -> Learner:

@@ -62,7 +62,7 @@ def _phase(config: Config, life: Life, name: str, *args: Any, **kwargs: Any) -> 
         with track.replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
     shape = jax.eval_shape(jax.vmap(life.learner("ppo").init), life.roots)
-    like = jax.tree.structure(Mind(shape.policy, shape.critic, shape.statistics))
+    like = jax.tree.structure(Mind.of(shape))
     with np.load(path) as saved:
         number = len({key.split("-")[0] for key in saved.files if key.startswith("mind")})
         mind = lambda m: jax.tree.unflatten(like, [saved[f"mind{m}-{i}"] for i in range(like.num_leaves)])
