@@ -36,7 +36,7 @@ class Mind(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What is measured at every iteration, ``[P, S]``; at 0 there is no episode yet.
+    """What is measured at every iteration, ``[P, S]``; the base begins with new environments, all young.
 
     Attributes:
         steps: environment steps, ``[P]``.

@@ -55,7 +55,7 @@ class Config:
         sft_steps: of the policy's fine-tuning.
         width: D of every model.
         layers: L of every model.
-        batch: pairs in a step of a reward model; half as many of `mappings` for the sequence-to-sequence one.
+        batch: pairs in a step of the scalar model; mappings, of which a pair has two, in one of the sequence model.
         passes: over the pairs, within the next two bounds; equal for every topology at equal pairs.
         fewest_steps: of a reward model.
         most_steps: of a reward model.

@@ -72,7 +72,7 @@ def weights() -> np.ndarray:
 
 
 def gold(prompts: np.ndarray, texts: np.ndarray) -> np.ndarray:
-    """The true reward, ``[n]``, about standard normal over demonstrations; of unfinished texts too."""
+    """The true reward, ``[n]``, of variance 1 over demonstrations (its mean is not 0); of unfinished texts too."""
     return features(prompts, texts) @ weights()
 
 
