@@ -10,9 +10,12 @@ import tempfile
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from xdist.scheduler import LoadScopeScheduling
 
 jax.config.update("jax_num_cpu_devices", 8)
+
+CACHE = "JAXALIGN_TESTS_CACHE"  # names the folder of both caches
 
 # What CI also runs with the newest Python and JAX: every package once, few compilations
 SMOKE = (
@@ -91,10 +94,13 @@ APART = {"test_constrained_optimum.py", "test_notebooks.py"}
 
 def pytest_configure(config):
     """Programs are kept for the length of this session only, unless the caller's environment names a cache."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers inherit it
-        folder = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxalign-tests-")
+    if CACHE in os.environ:  # workers inherit it
+        return
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if folder is None:
+        folder = tempfile.mkdtemp(prefix="jaxalign-tests-")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    os.environ[CACHE] = folder
 
 
 class ByFile(LoadScopeScheduling):
@@ -119,10 +125,18 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True, scope="module")
 def optimisation(request):
-    """Compiling is most of what the tests do, and most programs run a few times only."""
+    """Compiling is most of what the tests do, and most programs run a few times only.
+
+    JAX finds an optimised program and another one under the same key, so that each kind has a cache of its own.
+    """
     without = request.path.name not in OPTIMISED
+    folder = os.path.join(os.environ[CACHE], "quick" if without else "optimised")
     jax.config.update("jax_disable_most_optimizations", without)
+    if jax.config.jax_compilation_cache_dir != folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        compilation_cache.reset_cache()  # it opens the folder once
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(without))  # for processes that tests start
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ import os
 # Before jaxlib is loaded: programs from the compilation cache are announced on stderr, at level "error"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from config import Config
 
 from jaxalign import track
-from jaxalign.cli.run import keep_programs, to_json
+from jaxalign.cli.config import keep_config
+from jaxalign.cli.run import keep_programs
 from jaxalign.core.errors import UserError
 from jaxalign.elasticity import dialects, lifecycle, lifecycle_figures, lifecycle_tables, mitigation
 from jaxalign.elasticity.lifecycle import PERTURBATIONS, Settings
@@ -42,7 +42,7 @@ def main(config: Config) -> None:
     """
     widths = (config.width, *(config.further_widths if "rebound" in config.parts else ()))
     lives = {width: config.settings(width) for width in widths}  # mistakes are found before anything runs
-    _same_sizes(config)
+    keep_config(config, config.out, free=("parts", "out"))
     keep_programs()
     for width, settings in lives.items():
         parts = config.parts if width == config.width else ("rebound",)
@@ -147,16 +147,6 @@ def _rows(config: Config, part: str) -> Rows:
     places += [(width, config.further_volume) for width in config.further_widths]
     paths = [_cell(config, *place, part) for place in places]
     return [row for path in paths if path.exists() for row in lifecycle_tables.read(path)]
-
-
-def _same_sizes(config: Config) -> None:
-    """Sizes must be those of the results that are there; parts may be added."""
-    free = ("parts", "out")
-    sizes, path = {k: v for k, v in to_json(config).items() if k not in free}, config.out / "config.json"
-    if path.exists() and json.loads(path.read_text()) != sizes:
-        raise UserError(f"{path} has other sizes than asked for; choose another --out, or delete the folder.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(sizes) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import os
 # Before jaxlib is loaded: programs from the compilation cache are announced on stderr, at level "error"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ from life import PERTURBATIONS, Life, Mind, Record
 from report import report
 
 from jaxalign import track
-from jaxalign.cli.run import keep_programs, to_json
+from jaxalign.cli.config import keep_config
+from jaxalign.cli.run import keep_programs
 from jaxalign.core.errors import UserError
 
 
@@ -36,7 +36,7 @@ def main(config: Config) -> dict[tuple[int, str], Record]:
         UserError: results of another configuration under the same folder.
     """
     keep_programs()
-    _same_configuration(config)
+    keep_config(config, config.out, free=("out",))
     life, found = Life(config), {}
     (base,), _, situations = _phase(config, life, "base", "ppo", config.base_steps, None)
     beside = base, situations
@@ -69,14 +69,6 @@ def _phase(config: Config, life: Life, name: str, *args: Any, **kwargs: Any) -> 
         minds = [mind(m) for m in range(number)]
         record = Record(*(saved[f"record-{field}"] for field in Record._fields))
         return minds, record, saved["situations"]
-
-
-def _same_configuration(config: Config) -> None:
-    sizes, path = {k: v for k, v in to_json(config).items() if k != "out"}, config.out / "config.json"
-    if path.exists() and json.loads(path.read_text()) != sizes:
-        raise UserError(f"{path} has other settings than asked for; choose another --out, or delete the folder.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(sizes) + "\n")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ from figures import figures
 from tables import tables
 
 from jaxalign import track
-from jaxalign.cli.run import keep_programs, to_json
+from jaxalign.cli.config import keep_config
+from jaxalign.cli.run import keep_programs
 from jaxalign.core.errors import UserError
 
 
@@ -91,7 +92,9 @@ def main(config: Config) -> None:
         UserError: unknown worlds, or results of another configuration under the same folder.
     """
     keep_programs()
-    _same_configuration(config)
+    for name in config.worlds:
+        config.world(name)  # mistakes are found before anything runs
+    keep_config(config, config.out, free=("worlds", "seeds", "levels", "policies", "out"))
     for name in config.worlds:
         for seed in config.seeds:
             for path, make in Cell(config, name, seed).missing():
@@ -103,18 +106,6 @@ def main(config: Config) -> None:
                 print(f"{path}  {time.monotonic() - begin:.0f} s", flush=True)
             tables(config)
     figures(config)
-
-
-def _same_configuration(config: Config) -> None:
-    """Sizes must be those of the results that are there; worlds, seeds, levels and policies may be added."""
-    for name in config.worlds:
-        config.world(name)
-    free = ("worlds", "seeds", "levels", "policies", "out")
-    sizes, path = {k: v for k, v in to_json(config).items() if k not in free}, config.out / "config.json"
-    if path.exists() and json.loads(path.read_text()) != sizes:
-        raise UserError(f"{path} has other sizes than asked for; choose another --out, or delete the folder.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(sizes) + "\n")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ from preferences import Pairs, collect
 from report import report
 
 from jaxalign import track
-from jaxalign.cli.run import keep_programs, to_json
+from jaxalign.cli.config import keep_config
+from jaxalign.cli.run import keep_programs
 from jaxalign.core.errors import UserError
 
 
@@ -123,7 +124,7 @@ def main(config: Config) -> None:
         UserError: results of another configuration under the same folder.
     """
     keep_programs()
-    _same_configuration(config)
+    keep_config(config, config.out, free=("seeds", "out"))
     for seed in config.seeds:
         begin = Seed(config, seed)
         for data in config.data:
@@ -137,15 +138,6 @@ def main(config: Config) -> None:
                 temporary.write_text(text + "\n")
             print(f"{path}  {time.monotonic() - start:.0f} s", flush=True)
         report(config)
-
-
-def _same_configuration(config: Config) -> None:
-    """Sizes must be those of the results that are there; seeds may be added."""
-    sizes, path = {k: v for k, v in to_json(config).items() if k not in ("seeds", "out")}, config.out / "config.json"
-    if path.exists() and json.loads(path.read_text()) != sizes:
-        raise UserError(f"{path} has other sizes than asked for; choose another --out, or delete the folder.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(sizes) + "\n")
 
 
 if __name__ == "__main__":

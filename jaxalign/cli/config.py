@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxalign import saferl
+from jaxalign import saferl, track
 from jaxalign.core.errors import UserError
 
 
@@ -89,6 +89,32 @@ def check(config: TrainConfig) -> None:
 def to_json(config: Any) -> dict[str, Any]:
     """A config as plain JSON values."""
     return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+
+
+def keep_config(config: Any, folder: Path, free: tuple[str, ...]) -> None:
+    """Writes a config into the folder that collects its results, which must hold none of another config.
+
+    Args:
+        config: dataclass.
+        folder: of the results, made if need be.
+        free: fields that may differ from those of earlier results.
+
+    Raises:
+        UserError: results of another config are there; the message names the fields.
+    """
+    settings = {name: value for name, value in to_json(config).items() if name not in free}
+    path = folder / "config.json"
+    if path.exists():
+        found = _read(path, "give another folder")
+        names = sorted(name for name in settings.keys() | found.keys() if settings.get(name) != found.get(name))
+        if names:
+            raise UserError(
+                f"The results in {folder} have other settings than asked for ({', '.join(names)}); "
+                "choose another --out, or delete the folder."
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    with track.replacing(path) as temporary:
+        temporary.write_text(json.dumps(settings) + "\n")
 
 
 def read_config(folder: Path) -> TrainConfig:

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from jaxalign import dist, track
-from jaxalign.cli.run import keep_programs, to_json
+from jaxalign.cli.config import keep_config
+from jaxalign.cli.run import keep_programs
 from jaxalign.core.errors import UserError
 from jaxalign.elasticity.measures import rebound
 from jaxalign.elasticity.protocol import PAIRS, PRESETS, Settings, Tuner
@@ -115,7 +116,6 @@ class _Run:
 
     def __init__(self, config: Protocol):
         self.config, self.settings = config, config.settings
-        _same_run(config)
         self.mesh = dist.make_mesh(1, fsdp=config.fsdp or jax.device_count())
         shapes = ModelConfig.from_hf(_config_json(config.checkpoint))
         self.where = places.shardings(parameter_shapes(shapes), self.mesh)
@@ -126,6 +126,7 @@ class _Run:
         self.settings = dataclasses.replace(self.settings, length=length)
         self.tuner = Tuner(self.model, self.tokenizer, self.settings, self.mesh)
         self._load()
+        keep_config(config, config.out, free=("experiments", "fsdp", "out"))  # a mistake leaves nothing behind
 
     def _load(self) -> None:
         """Reads all data; the last `probe` examples of either kind are held out."""
@@ -330,14 +331,3 @@ def _config_json(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"There is no {path}; give the folder of a checkpoint in the Hugging Face layout.")
     return json.loads(path.read_text())
-
-
-def _same_run(config: Protocol) -> None:
-    """What is under the folder must be of the same checkpoint, data and settings; experiments may be added."""
-    free, path = ("experiments", "fsdp", "out"), config.out / "config.json"
-    sizes = {name: value for name, value in to_json(config).items() if name not in free}
-    if path.exists() and json.loads(path.read_text()) != sizes:
-        raise UserError(f"{path} has other settings than asked for; choose another --out, or delete the folder.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with track.replacing(path) as temporary:
-        temporary.write_text(json.dumps(sizes) + "\n")

@@ -183,6 +183,7 @@ def test_what_cannot_be_is_refused(sizes, change, message, tmp_path, capsys):
     given[change[0]] = change[1]
     assert main(["elasticity", "protocol", *[word for pair in given.items() for word in pair]]) == 2
     assert message in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())  # so that the corrected command may use the folder
 
 
 @pytest.mark.parametrize(

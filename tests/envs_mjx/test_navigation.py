@@ -41,10 +41,14 @@ def test_make_chooses_an_engine_for_the_platform():
     assert envs_mjx.make("SafetyPointGoal0-v0").spec.engine == engine
 
 
-def assert_same(a, b):
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-        np.testing.assert_array_equal(*map(jax.random.key_data, (x, y)) if is_key else (x, y))
+def assert_same(a, b, rounding=0.0):
+    """Equal, but for real numbers that may differ by `rounding` times the largest of their array."""
+    data = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+    for x, y in zip(*(map(data, jax.tree.leaves(tree)) for tree in (a, b)), strict=True):
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            np.testing.assert_allclose(x, y, rtol=0, atol=rounding * np.max(np.abs(x), initial=0))
+        else:
+            np.testing.assert_array_equal(x, y)
 
 
 def actions(env, steps, seed=0):
@@ -65,6 +69,7 @@ def test_same_key_same_episode(goal1):
 
 
 def test_lanes_do_not_influence_each_other(goal1):
+    """Whatever their order; an optimised program rounds differently where a lane's place in a vector changes."""
     draft = goal1.draft()
     draft.robot[::2, :2] = draft.boxes[::2, 0, :2] - [0.24, 0]  # half of the lanes need contacts
     draft.robot[::2, 2] = 0
@@ -73,7 +78,7 @@ def test_lanes_do_not_influence_each_other(goal1):
     order = np.random.default_rng(0).permutation(goal1.size)
     straight, shuffled = goal1.step(state, action), goal1.step(jax.tree.map(lambda x: x[order], state), action[order])
     assert straight[1].info["goal_met"].sum() >= 16
-    assert_same(jax.tree.map(lambda x: x[order], straight), shuffled)
+    assert_same(jax.tree.map(lambda x: x[order], straight), shuffled, rounding=1e-4)
 
 
 def test_compiled_equals_not_compiled(goal0):

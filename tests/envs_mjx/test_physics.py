@@ -264,7 +264,10 @@ def test_freezing_what_cannot_be_touched_changes_nothing(goal2):
 
 
 def test_no_touch_is_missed_however_the_robot_moves(goal2):
-    """One control step with the robot beside a vase, moving, spinning and turned at random, equals MuJoCo's."""
+    """One control step with the robot beside a vase, moving, spinning and turned at random, equals MuJoCo's.
+
+    MuJoCo itself computes a touch; a step without one is float32's, whose rounding the servo's chatter enlarges.
+    """
     model, rng = scene.build(POINT, ((VASE, 1),)), np.random.default_rng(0)
     data, touches, near = mujoco.MjData(model), 0, 0
     for seed in range(12):
@@ -291,7 +294,8 @@ def test_no_touch_is_missed_however_the_robot_moves(goal2):
             touched = np.abs(data.qvel[NV:]).max() > 1e-3
             touches += touched
             near += not touched
-            np.testing.assert_allclose(np.asarray(after.physics.qpos)[lane, :NQ], data.qpos[:NQ], atol=1e-5)
+            found = np.asarray(after.physics.qpos)[lane, :NQ]
+            np.testing.assert_allclose(found, data.qpos[:NQ], rtol=0, atol=1e-6 if touched else 5e-5)
     assert touches > 20
     assert near > 100
 

@@ -159,7 +159,7 @@ def test_small_run_ends_in_tables_and_figures_and_is_not_repeated(tree_rm, small
     assert len(cell["models"]["scalar"]["ppo"]) == tree_rm.world.HELD_OUT * small.test_texts
     tree_rm.run.main(small)
     assert not capsys.readouterr().out
-    with pytest.raises(UserError, match="other sizes"):
+    with pytest.raises(UserError, match="other settings than asked for"):
         tree_rm.run.main(tree_rm.config.Config(seeds=(0,), out=small.out))
 
 
