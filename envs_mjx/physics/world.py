@@ -123,10 +123,13 @@ def _with_host(agent: Agent, objects: tuple[Objects, ...], awake):
 
     def meet(base, state, ctrl, active, distance):
         del distance
+        moving = base._replace(home=None, steps=None)  # neither changes, so that neither is copied
+        args = (moving, state._replace(qacc=None, touch=None), ctrl, active)
         if agent.on_floor:
-            return step(base, state, ctrl, active)
-        args = (base, state, ctrl, active)
-        return lanes.where(active.any(), step, base, *args, chunk=HOST_CHUNK, zero_fill=True)
+            moving = step(*args)
+        else:
+            moving = lanes.where(active.any(), step, moving, *args, chunk=HOST_CHUNK, zero_fill=True)
+        return moving._replace(home=base.home, steps=base.steps)
 
     def evaluate(state, ctrl):
         active = awake(state, state)[0]
