@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from config import Config
 
 from jaxalign.cli import run
+from jaxalign.cli.config import keep_config
 from jaxalign.core.errors import UserError
 from jaxalign.dist import StopRequest
 from jaxalign.gnss import database as databases
@@ -78,7 +79,12 @@ def sky_of(config: Config) -> Constellation:
 
 
 def work(config: Config, city: City, sky: Constellation) -> None:
-    """Builds this process's districts that are missing, and keeps a row of what each cost."""
+    """Builds this process's districts that are missing, and keeps a row of what each cost.
+
+    Raises:
+        UserError: districts of another configuration in the same folder.
+    """
+    keep_config(config, config.out, free=("worker", "of", "limit", "out"))
     mine = [d for k, d in enumerate(districts(config)) if k % config.of == config.worker]
     missing = [district for district in mine if not (config.out / f"{district.name}.npz").exists()]
     settings = Settings(config.draws, config.seed)
@@ -140,4 +146,7 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    try:
+        main(tyro.cli(Config, description=__doc__))
+    except UserError as error:
+        sys.exit(f"gnss_city_scale: {error}")

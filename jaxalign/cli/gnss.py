@@ -16,6 +16,7 @@ from jaxalign.core.errors import UserError
 from jaxalign.gnss import database as databases
 from jaxalign.gnss import evaluation, figures, outcome, rinex_nav, rinex_obs, virtual, webmap
 from jaxalign.gnss.building import Settings, build
+from jaxalign.gnss.city import City
 from jaxalign.gnss.city_files import read_city, write_city
 from jaxalign.gnss.constellation import constellation, time_slices
 from jaxalign.gnss.grid import make_grid
@@ -30,7 +31,7 @@ class Twin:
 
     Attributes:
         city: CityJSON, GeoJSON or OBJ file; by default a generated city.
-        navigation: RINEX navigation file; by default the small one that comes with jaxalign.
+        navigation: RINEX navigation files of one day; by default the small one that comes with jaxalign.
         start: first slice in GPS time, such as 2021-03-19T11:00:00.
         slices: number of time slices.
         every_seconds: between slices; a database ages in minutes.
@@ -47,7 +48,7 @@ class Twin:
     """
 
     city: Path | None = None
-    navigation: Path | None = None
+    navigation: tuple[Path, ...] = ()
     start: str = "2021-03-19T11:00:00"
     slices: int = 5
     every_seconds: float = 120.0
@@ -157,7 +158,7 @@ def twin(config: Twin) -> Path:
     if not 0 < config.mask_deg < 90:
         raise UserError(f"--mask-deg is {config.mask_deg:g}; choose an elevation between 0 and 90 degrees.")
     start = _start(config.start)
-    navigation = shipped_navigation() if config.navigation is None else rinex_nav.read(config.navigation)
+    navigation = rinex_nav.read(*config.navigation) if config.navigation else shipped_navigation()
     city = placed(demo_city(config.seed) if config.city is None else read_city(config.city), config.place)
     say(navigation.report, city)
     half = config.half_width_m
@@ -203,12 +204,12 @@ def evaluate(config: Evaluate) -> list[dict]:
         learned=config.learned,
     )
     run.keep_programs()
-    outcomes = []
+    settings, outcomes = Settings(config.draws), []
     for seed in range(config.seed, config.seed + config.cities):
         path = config.out / f"city-{seed}-{_digest(config)}.npz"
         if not path.exists():
             with Bar(f"city {seed}: ") as bar:
-                outcome.save(outcome_of(run_study(seed, design, Settings(config.draws), bar)), path)
+                outcome.save(outcome_of(run_study(demo_city(seed), seed, design, settings, bar)), path)
         outcomes.append(outcome.load(path))
     return report(outcomes, config.out)
 
@@ -234,15 +235,17 @@ def demo(config: Demo) -> Path:
     begin = time.perf_counter()
     run.keep_programs()
     design = Design(half_width_m=config.half_width_m, receivers=config.receivers, tracks=config.tracks)
-    city = demo_city(config.seed)
+    settings = Settings(config.draws)
+    config.out.mkdir(parents=True, exist_ok=True)
+    write_city(demo_city(config.seed), config.out / "city.json")
+    city = read_city(config.out / "city.json")  # the very one, so that the database knows the file again
     with Bar() as bar:
-        result = run_study(config.seed, design, Settings(config.draws), lambda what, share: bar(what, 0.9 * share))
+        result = run_study(city, config.seed, design, settings, lambda what, share: bar(what, 0.9 * share))
         bar("drawing", 0.9)
         databases.save(result.database, config.out / "database.npz")
         figures.error_maps(result.database, city, 0, config.out / "error_maps.png")
         figures.sky_plots(city, _spread(result), result.sky, 0, config.out / "sky.png")
         figures.tracks(result.tracks, city, result.database, config.out / "walks.png")
-        write_city(city, config.out / "city.json")
         assert city.origin is not None
         recorded = virtual.of_epoch(shipped_navigation(), city.origin, result.tracks[0].epoch, result.sky, 0)
         rinex_obs.write(config.out / "walk.rnx", recorded)
@@ -260,10 +263,10 @@ def demo(config: Demo) -> Path:
     return path
 
 
-def run_study(seed: int, design: Design, settings: Settings, bar: Done) -> Study:
-    """The study of one generated city under the shipped satellites."""
+def run_study(city: City, seed: int, design: Design, settings: Settings, bar: Done) -> Study:
+    """The study of a generated city under the shipped satellites."""
     start = _start(Twin.start)
-    return study(demo_city(seed), shipped_navigation(), start, design, settings, seed=seed, done=bar)
+    return study(city, shipped_navigation(), start, design, settings, seed=seed, done=bar)
 
 
 def _spread(result: Study) -> np.ndarray:

@@ -33,8 +33,7 @@ class Correct:
         database: of `jaxalign gnss twin`; for the method of that name.
         city: for the method `ranging` the streets to search; otherwise refuse a database that was made of another city.
         ground_height_m: of the street above the ellipsoid. With a database: if given, the fixes' heights are used as
-            well, which tells places apart far better. Ranging needs it; by default it is the height of the city's
-            origin.
+            well, which tells places apart far better. Ranging needs it where the city's origin has no height.
         filter: also use past fixes (a hidden Markov model over the cells), for a receiver that moves.
         step_m: standard deviation of its step from one fix to the next, for the filter.
         oldest_seconds: how far the nearest slice may be in time.
@@ -70,6 +69,7 @@ def correct(config: Correct) -> Corrected:
     """
     if (config.fixes is None) == (config.observations is None):
         raise UserError("Give either --fixes (CSV or NMEA) or --observations (RINEX), and not both.")
+    positive(step_m=config.step_m)
     if config.method == "ranging":
         return _by_ranging(config)
     database = databases.load(config.database, None if config.city is None else read_city(config.city))
@@ -96,6 +96,11 @@ def _by_ranging(config: Correct) -> Corrected:
     city = placed(read_city(config.city), config.place)
     origin = city.origin
     assert origin is not None
+    if config.ground_height_m is None and origin.height_m == 0.0:
+        raise UserError(
+            f"{config.city} does not say how high its streets are above the ellipsoid, which ranging needs to a few "
+            "metres; give --ground-height-m, or --place with a height."
+        )
     if config.ground_height_m is not None:
         origin = origin._replace(height_m=config.ground_height_m)
         city = city._replace(origin=origin)

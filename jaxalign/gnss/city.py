@@ -89,17 +89,19 @@ def make_city(
     """A city of valid buildings.
 
     Args:
-        buildings: prisms; the sense of rings is mended, closing points and doubled corners are removed.
+        buildings: prisms; the sense of rings is mended, closing points and doubled corners are removed, and of equal
+            names all but the first are numbered.
         origin: of the local frame.
         strict: refuse the first bad building; else leave it out and say so in ``City.notes``.
         notes: sentences to keep.
 
     Raises:
         UserError: no building is left; if strict, a ring with fewer than three corners or no area, one that crosses
-            itself, a corner or height that is not finite, or a height that is not positive.
+            itself, a hole that is not within the outer ring, a corner or height that is not finite, or a height that
+            is not positive.
     """
     kept, left_out = [], []
-    cleaned = [_cleaned(number, building) for number, building in enumerate(buildings)]
+    cleaned = _apart([_cleaned(number, building) for number, building in enumerate(buildings)])
     for building, complaint in zip(cleaned, _complaints(cleaned), strict=True):
         if complaint and strict:
             raise UserError(complaint)
@@ -219,6 +221,20 @@ def _cleaned(number, building):
     return building._replace(rings=tuple(rings), name=building.name or f"building-{number}")
 
 
+def _apart(buildings):
+    """The buildings under names of which there is one each."""
+    taken, out = {building.name for building in buildings}, []
+    seen = set()
+    for building in buildings:
+        name, number = building.name, 1
+        while name in seen or (number > 1 and name in taken):
+            number += 1
+            name = f"{building.name}#{number}"
+        seen.add(name)
+        out.append(building._replace(name=name))
+    return out
+
+
 def _complaints(buildings):
     """What is wrong with each building, empty if nothing."""
     said = [_height_complaint(building) or _corner_complaint(building) for building in buildings]
@@ -227,7 +243,8 @@ def _complaints(buildings):
             f"Building {buildings[number].name}: ring {place} of its footprint crosses itself; "
             "repair it (shapely.make_valid does) or remove the building."
         )
-    return [complaint or _area_complaint(building) for complaint, building in zip(said, buildings, strict=True)]
+    said = [complaint or _area_complaint(building) for complaint, building in zip(said, buildings, strict=True)]
+    return [complaint or _hole_complaint(building) for complaint, building in zip(said, buildings, strict=True)]
 
 
 def _height_complaint(building):
@@ -255,6 +272,30 @@ def _area_complaint(building):
     return ""
 
 
+def _hole_complaint(building):
+    outer, *holes = building.rings
+    following = np.roll(outer, -1, axis=0)
+    for place, hole in enumerate(holes, 1):
+        edges = hole[:, None], np.roll(hole, -1, axis=0)[:, None]
+        if _segments_cross(*edges, outer, following).any() or not encloses(outer, hole):
+            return (
+                f"Building {building.name}: ring {place} of its footprint is not within the outer one; repair it "
+                "(shapely.make_valid does) or make it a building of its own."
+            )
+    return ""
+
+
+def encloses(outer: Points, inner: Float[np.ndarray, "k 2"]) -> bool:
+    """Whether a ring goes around another, of two that do not cross; they may touch."""
+    return bool(within(outer, np.concatenate([inner, (inner + np.roll(inner, -1, axis=0)) / 2])).mean() > 0.5)
+
+
+def within(ring: Points, points: Float[np.ndarray, "k 2"]) -> Bool[np.ndarray, " k"]:
+    """Which points a ring goes around."""
+    x, y = points.T
+    return _crossings(x, y, ring, np.roll(ring, -1, axis=0)) % 2 == 1
+
+
 def _self_crossing(rings_per_building):
     """(building, ring) of rings of which two edges that are not neighbours touch; all rings of a length at once."""
     by_length = {}
@@ -277,13 +318,19 @@ def _self_crossing(rings_per_building):
                 yield part[row][:2]
 
 
+def _side(p, q, r):
+    """1 where r is left of the line from p to q, -1 right of it, 0 on it, [..., 2] each."""
+    along, to = q - p, r - p
+    return np.sign(along[..., 0] * to[..., 1] - along[..., 1] * to[..., 0])
+
+
+def _segments_cross(a, b, c, d):
+    """Whether segments a-b and c-d [..., 2] cross; to touch is not enough."""
+    return (_side(a, b, c) * _side(a, b, d) < 0) & (_side(c, d, a) * _side(c, d, b) < 0)
+
+
 def _segments_meet(a, b, c, d):
     """Whether segments a-b and c-d [..., 2] share a point."""
-
-    def side(p, q, r):
-        along, to = q - p, r - p
-        return np.sign(along[..., 0] * to[..., 1] - along[..., 1] * to[..., 0])
-
-    across = (side(a, b, c) * side(a, b, d) <= 0) & (side(c, d, a) * side(c, d, b) <= 0)
+    across = (_side(a, b, c) * _side(a, b, d) <= 0) & (_side(c, d, a) * _side(c, d, b) <= 0)
     boxes = (np.maximum(a, b) >= np.minimum(c, d)) & (np.maximum(c, d) >= np.minimum(a, b))
     return across & boxes.all(axis=-1)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxalign.core.errors import UserError
-from jaxalign.gnss.city import Building, City, buildings_of, make_city
+from jaxalign.gnss.city import Building, City, buildings_of, encloses, make_city, within
 from jaxalign.gnss.frames import Geodetic, ecef_from_enu, ecef_from_geodetic, enu_from_ecef, geodetic_from_ecef
 from jaxalign.gnss.materials import MATERIALS
 
@@ -22,6 +22,7 @@ _LOCAL_FRAME = "+local-frame"  # our CityJSON root property: where the local met
 _HEIGHTS = ("height", "building:height", "measuredHeight", "render_height", "HEIGHT")
 _LEVELS = ("building:levels", "levels", "num_floors")
 _MATERIAL = "building:material"
+_FOOT_M = 0.3048
 _UNIT_M = 1e-4  # of CityJSON vertices
 
 
@@ -55,7 +56,7 @@ def read_city(path: str | Path, options: Options = Options()) -> City:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({type(error).__name__}); give an existing text file.") from error
     if path.suffix.lower() == ".obj":
-        buildings, crs, notes = _from_obj(path, text), LOCAL, ()
+        (buildings, notes), crs = _from_obj(path, text), LOCAL
     else:
         buildings, crs, notes = _from_json(path, text, options)
     crs = options.crs or crs
@@ -115,7 +116,8 @@ def _from_geojson(data, options):
         height = _height(properties, options.level_m)
         defaulted += height is None
         height = options.default_height_m if height is None else height
-        name = str(feature.get("id", properties.get("name", f"building-{number}")))
+        names = feature.get("id"), properties.get("name"), f"building-{number}"
+        name = str(next(name for name in names if name not in (None, "")))
         for part, polygon in enumerate(polygons):
             rings = tuple(np.array([corner[:2] for corner in ring], float) for ring in polygon)
             label = name if len(polygons) == 1 else f"{name}#{part}"
@@ -127,12 +129,15 @@ def _from_geojson(data, options):
 
 
 def _height(properties, level_m):
-    """Height (m) from the first property that is a number, from levels, or None."""
+    """Height (m) from the first property that is a positive number, from levels, or None.
+
+    OpenStreetMap's heights are in metres unless they say feet ("40 ft", "40'"); other sources write 0 or -1 for none.
+    """
     for names, unit in ((_HEIGHTS, 1.0), (_LEVELS, level_m)):
         for name in names:
-            found = re.match(r"\s*[-+]?\d+(\.\d+)?", str(properties.get(name, "")))
-            if found:
-                return float(found.group()) * unit
+            found = re.match(r"\s*([-+]?\d+(?:\.\d+)?)\s*(ft|feet|')?", str(properties.get(name, "")))
+            if found and float(found[1]) > 0:
+                return float(found[1]) * (_FOOT_M if found[2] else unit)
     return None
 
 
@@ -152,12 +157,11 @@ def _from_cityjson(data, options):
         best = max(geometry, key=lambda g: (str(g.get("lod", "")).startswith("1"), str(g.get("lod", ""))))
         attributes = thing.get("attributes", {})
         faces = [vertices[ring] for surface in _surfaces(best["boundaries"]) for ring in surface]
-        rings, foot, top = _prism(faces)
-        if not rings:
-            notes.append(f"Building {name} has no walls that stand on its lowest level; it was left out.")
-            continue
-        feet.append(foot)
-        buildings.append(Building(rings, top - foot, name, _material(attributes)))
+        prisms, foot, complaint = _prisms(faces)
+        if complaint:
+            notes.append(f"Building {name}: {complaint}")
+        feet += [foot] * len(prisms)
+        buildings += [Building(*prism, name, _material(attributes)) for prism in prisms]
     if np.ptp(feet or [0.0]) > 5.0:
         notes.append(f"The ground rises by {np.ptp(feet):.0f} m; the city was laid flat.")
     crs = data.get("metadata", {}).get("referenceSystem")
@@ -168,6 +172,10 @@ def _from_cityjson(data, options):
             crs = Geodetic(np.deg2rad(frame["latitude_deg"]), np.deg2rad(frame["longitude_deg"]), frame["height_m"])
     elif crs:
         crs = "EPSG:" + re.findall(r"\d+", crs)[-1]
+        notes.append(
+            f"The ground is at {np.median(feet or [0.0]):.1f} m in the file's own heights; how high that is above the "
+            "ellipsoid it does not say, and 0 m was taken."
+        )
     return buildings, crs, tuple(notes)
 
 
@@ -180,33 +188,82 @@ def _surfaces(boundaries) -> Iterator[Any]:
         yield from _surfaces(part)
 
 
-def _prism(faces: Iterable[np.ndarray]):
-    """Rings (outer first) on which the walls among `faces` stand, their height, and the highest point."""
-    faces = list(faces)
+def _prisms(faces: Iterable[np.ndarray]):
+    """Prisms (rings with the outer first, height) among `faces`, the height of their ground, and what did not fit.
+
+    Rings run along the walls that stand on the lowest level; walls between touching parts stand inside and drop out.
+    A ring within another is a courtyard, one beside it another prism. What hangs higher adds to the height below it.
+    """
+    faces = [face for face in faces if len(face)]
     if not faces:
-        return (), 0.0, 0.0
+        return [], 0.0, "it has no faces and was left out."
     corners = np.concatenate(faces)
     foot, top = corners[:, 2].min(), corners[:, 2].max()
     low = foot + 1e-3 * max(1.0, top - foot)
-    following = {}
-    for face in faces:
-        if face[:, 2].max() <= low:
-            continue
-        ground = face[:, 2] <= low
-        for start, end in zip(face, np.roll(face, -1, axis=0), strict=True):
-            if start[2] <= low and end[2] <= low and ground.any():
-                following[_key(start)] = (_key(end), start[:2])
-    rings = []
-    while following:
-        first, ring = next(iter(following)), []
-        key = first
-        while key in following:
-            key, corner = following.pop(key)
-            ring.append(corner)
-        if key == first and len(ring) > 2:
-            rings.append(np.array(ring))
+    rings, loose = _ground_rings([face for face in faces if face[:, 2].max() > low], low)
     rings.sort(key=lambda ring: -np.ptp(ring, axis=0).prod())
-    return tuple(rings), float(foot), float(top)
+    outer: list[list[np.ndarray]] = []
+    for ring in rings:
+        around = next((prism for prism in outer if encloses(prism[0], ring)), None)
+        if around is not None and not any(encloses(hole, ring) for hole in around[1:]):
+            around.append(ring)
+        else:
+            outer.append([ring])
+    if not outer:
+        return [], float(foot), "it has no walls that stand on its lowest level; it was left out."
+    middles = np.stack([(face[:, :2].min(axis=0) + face[:, :2].max(axis=0)) / 2 for face in faces])
+    tops = np.array([face[:, 2].max() for face in faces])
+    nearest = np.argmin([_distance(prism[0], middles) for prism in outer], axis=0)
+    heights = [float(tops[nearest == k].max(initial=low) - foot) for k in range(len(outer))]
+    said = f"{loose} of its walls close no ring; they were left out." if loose else ""
+    return [(tuple(prism), height) for prism, height in zip(outer, heights, strict=True)], float(foot), said
+
+
+def _ground_edges(walls, low):
+    """Ends of the lower edges of `walls` by start, and where they are. An edge and its opposite cancel."""
+    place, edges = {}, {}
+    for wall in walls:
+        for start, end in zip(wall, np.roll(wall, -1, axis=0), strict=True):
+            edge = _key(start), _key(end)
+            if start[2] <= low and end[2] <= low and edge[0] != edge[1]:
+                place[edge[0]] = start[:2]
+                if edges.pop(edge[::-1], None) is None:
+                    edges[edge] = True
+    following: dict[Any, list] = {}
+    for start, end in edges:
+        following.setdefault(start, []).append(end)
+    return following, place
+
+
+def _ground_rings(walls, low):
+    """Closed rings of the lower edges of `walls`, and how many edges are in none."""
+    following, place = _ground_edges(walls, low)
+    rings, loose = [], 0
+    while following:
+        path = [next(iter(following))]
+        while path[-1] in following:
+            last = path[-1]
+            key = following[last].pop()
+            if not following[last]:
+                del following[last]
+            if key not in path:
+                path.append(key)
+                continue
+            first = path.index(key)  # a ring ends where it meets itself
+            ring, path = path[first:], path[: first + 1]
+            if len(ring) > 2:
+                rings.append(np.array([place[corner] for corner in ring]))
+        loose += len(path) - 1
+    return rings, loose
+
+
+def _distance(ring, points):
+    """Distance of points [n, 2] from what a ring encloses, 0 within."""
+    start, along = ring, np.roll(ring, -1, axis=0) - ring
+    to = points[:, None] - start
+    share = np.clip((to * along).sum(-1) / np.maximum((along**2).sum(-1), 1e-12), 0.0, 1.0)
+    gap = np.linalg.norm(to - share[..., None] * along, axis=-1).min(axis=1)
+    return np.where(within(ring, points), 0.0, gap)
 
 
 def _key(corner):
@@ -223,12 +280,15 @@ def _from_obj(path, text):
         raise UserError(f"{path} has a face with a corner that does not exist; repair the file.")
     if set(groups) == {""}:
         groups = dict(enumerate(_pieces(groups[""], len(points))))
-    buildings = []
+    buildings, notes = [], []
     for label, faces in groups.items():
-        rings, foot, top = _prism([points[face] for face in faces])
+        prisms, _, complaint = _prisms([points[face] for face in faces])
+        if complaint:
+            notes.append(f"Building {label}: {complaint}")
         material = materials.get(label, "concrete")
-        buildings.append(Building(rings, top - foot, str(label), material if material in MATERIALS else "concrete"))
-    return buildings
+        material = material if material in MATERIALS else "concrete"
+        buildings += [Building(*prism, str(label), material) for prism in prisms]
+    return buildings, tuple(notes)
 
 
 def _obj_groups(text):

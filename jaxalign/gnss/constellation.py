@@ -95,6 +95,9 @@ def calendar_text(time: GpsTime) -> str:
 
 
 def _covered(navigation):
-    toe = navigation.kepler.toe
-    order = np.lexsort((toe.second_of_week, toe.week))
+    week, second = (
+        np.concatenate([getattr(orbits.toe, part) for orbits in (navigation.kepler, navigation.glonass)])
+        for part in ("week", "second_of_week")
+    )
+    toe, order = GpsTime(week, second), np.lexsort((second, week))
     return f"{calendar_text(toe.at(order[0]))} to {calendar_text(toe.at(order[-1]))}"

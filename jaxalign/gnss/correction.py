@@ -31,13 +31,14 @@ _LOG_2_PI = float(np.log(2 * np.pi))
 
 
 class Reason(IntEnum):
-    """Whether a fix was corrected, or why not."""
+    """Whether a fix was corrected, or why not; PREDICTED: there was none, and a filter says where it would be."""
 
     CORRECTED = 0
     NO_FIX = 1
     OUTSIDE_GRID = 2
     NOT_SIMULATED = 3
     TOO_OLD = 4
+    PREDICTED = 5
 
 
 class Belief(NamedTuple):

@@ -2,7 +2,7 @@
 
 A file carries the name and version of its schema, the digest of the city it was made of, and a SHA-256 over names,
 types, shapes and bytes of all arrays; whatever does not fit is refused with the reason. Numbers are stored as float16
-(centimetres at 30 m) and bytes: 24 bytes per outdoor cell and slice. Kinds of file: ``.npz``, and ``.parquet`` (one
+(centimetres at 30 m) and bytes: 29 bytes per outdoor cell and slice. Kinds of file: ``.npz``, and ``.parquet`` (one
 row per cell and slice) for other programs.
 """
 

@@ -18,6 +18,7 @@ from jaxalign.gnss.correction import Belief, Corrected, Raster, Reason, moments,
 from jaxalign.gnss.database import Database
 
 _SMALL = 2**16  # cells of a grid that is taken whole, so that all its tracks share one program
+_LEAST_REACH, _REACH = 4, 3.0  # of a step: in cells, in standard deviations
 _NO_FIX_FLOOR = 0.05  # chance of no fix where the twin always has one
 
 
@@ -128,13 +129,20 @@ def follow(
         likelihood: as for ``correction.correct``.
         margin_m: cells farther than this from all fixes are left out.
 
+    Returns:
+        Places with the reason `PREDICTED` where there is no fix. A fix off the grid stays as it was, with
+        `OUTSIDE_GRID`; for the epochs around it, it counts as no fix.
+
     Raises:
-        UserError: no fix lies on the grid.
+        UserError: no fix lies on the grid, or a step without length.
     """
+    if not (np.isfinite(motion.step_m) and motion.step_m > 0):
+        raise UserError(f"The step between fixes is {motion.step_m:g} m; give a positive number, 2.5 for a walk.")
     fix_m = np.asarray(fix_m, np.float32)
     if fix_m.shape[1] == 2:
         fix_m = np.column_stack([fix_m, np.full(len(fix_m), np.nan, np.float32)])
     rows, columns = _crop(database, fix_m, margin_m)
+    received = fix_m
     _, on_grid = database.grid.locate(fix_m)
     fix_m = np.where(on_grid[:, None], fix_m, np.nan)
     log_likelihood: list = [None] * len(fix_m)
@@ -145,9 +153,10 @@ def follow(
             log_likelihood[epoch] = value
     image = jax.tree.map(lambda field: field[rows, columns], raster(database, int(slices[0])))
     step = motion.step_m / database.grid.spacing_m
+    reach = min(max(_LEAST_REACH, int(np.ceil(_REACH * step))), max(image.outdoor.shape))
     scores = motion.temper * jnp.maximum(jnp.stack(log_likelihood), -1e9)
-    densities = forward_backward(scores, image.outdoor, step, motion.leak)
-    return Track(*(_places(density, image, database.grid.spacing_m) for density in densities))
+    densities = forward_backward(scores, image.outdoor, step, motion.leak, reach)
+    return Track(*(_places(density, image, database.grid.spacing_m, received, on_grid) for density in densities))
 
 
 def _crop(database, fix_m, margin_m):
@@ -163,9 +172,12 @@ def _crop(database, fix_m, margin_m):
     return tuple(slice(max(a, 0), min(b, size)) for a, b, size in zip(low, high, grid.shape, strict=True))
 
 
-def _places(density, image, spacing_m):
+def _places(density, image, spacing_m, received, on_grid):
     pos, covariance = (
         np.array(part) for part in jax.vmap(moments, in_axes=(0, None))(jnp.log(density), image.centre_m)
     )
     within = np.array([1.0, 0.0, 1.0]) * spacing_m**2 / 12
-    return Corrected(pos, covariance + within, np.full(len(pos), Reason.CORRECTED))
+    missing = ~np.isfinite(received[:, :2]).all(axis=1)
+    good = (on_grid | missing)[:, None]
+    reason = np.where(missing, Reason.PREDICTED, np.where(on_grid, Reason.CORRECTED, Reason.OUTSIDE_GRID))
+    return Corrected(np.where(good, pos, received[:, :2]), np.where(good, covariance + within, np.nan), reason)

@@ -80,31 +80,40 @@ def _number(text: str) -> float:
 
 
 def _nmea(text):
-    """GGA for place and time of day, dated by the RMC sentences; damaged sentences are counted."""
-    rows, skipped, waiting, date = [], 0, [], None
+    """GGA for place and time of day, dated by the RMC sentences beside them; damaged sentences are counted."""
+    entries, dates, skipped = [], [], 0  # entries with the number of dates before them; dates with times of day
     for line in text.split():
         body = line[1:].split("*")[0]
-        if sentence(body) != line:
-            skipped += 1
-            continue
-        part = body.split(",")
         try:
+            if sentence(body) != line:
+                raise ValueError("damaged")
+            part = body.split(",")
             if part[0].endswith("RMC"):
                 date = np.datetime64(f"20{part[9][4:6]}-{part[9][2:4]}-{part[9][:2]}")
-                rows += [_dated(date, *entry) for entry in waiting]
-                waiting = []
+                dates.append((date, _second_of_day(part[1])))
             elif part[0].endswith("GGA"):
-                waiting.append(_gga(part))
+                entries.append((len(dates), *_gga(part)))
         except (ValueError, IndexError):
             skipped += 1
-    if date is not None:
-        rows += [_dated(date, *entry) for entry in waiting]
-    return rows, skipped
+    if not dates:
+        return [], skipped
+    dated = lambda k, second, *place: _dated(_date(dates[max(k - 1, 0) : k + 1], second), second, *place)
+    return [dated(*entry) for entry in entries], skipped
+
+
+def _second_of_day(clock: str) -> float:
+    return int(clock[:2]) * 3600 + int(clock[2:4]) * 60 + float(clock[4:])
+
+
+def _date(dates, second):
+    """Date of a time of day, from the RMC before or behind, whichever is nearer; midnight may lie between."""
+    day_s = time.SECONDS_PER_DAY
+    date, other = min(dates, key=lambda entry: abs((entry[1] - second + day_s / 2) % day_s - day_s / 2))
+    return date + round((other - second) / day_s)
 
 
 def _gga(part):
-    clock = part[1]
-    second = int(clock[:2]) * 3600 + int(clock[2:4]) * 60 + float(clock[4:])
+    second = _second_of_day(part[1])
     if not part[6] or part[6] == "0":
         return second, np.nan, np.nan, np.nan
     latitude, longitude = (

@@ -105,14 +105,14 @@ def match(
     if not np.isfinite(fix_m).any():
         return answer
     grid = _grid_around(city, fix_m, search)
-    slices = _slices(positioned.fixes.time, search.every_s)
+    slices = _slices(positioned.fixes.time, np.asarray(np.isfinite(fix_m).all(axis=1)), search.every_s)
     sky = _tracked_sky(positioned, navigation, city, slices, search)
     observed = _observed(positioned, sky, slices, city, fix_m, grid.height_m)
     cells = grid.cells_m()
     tiles = build_tiles(
         city, cells, capacity=CELLS_PER_TILE, multiple=filled_up(len(cells)), elevation_mask_rad=search.mask_rad
     )
-    walls, most = wall_permittivity(city), int(np.bincount(slices.number).max())
+    walls, most = wall_permittivity(city), int(np.bincount(slices.number[slices.number >= 0]).max())
     for e in range(len(slices.time.week)):
         view = sky.at(e)
         signals = predict(tiles, walls, view.direction_enu, search.conditions, search.diffraction)
@@ -128,16 +128,17 @@ def match(
 
 
 class _Slices(NamedTuple):
-    """Number of the slice of each epoch ``[E]``, and times in the middle of the slices."""
+    """Number of the slice of each epoch ``[E]``, -1 where there is no fix, and times in the middle of the slices."""
 
     number: np.ndarray
     time: GpsTime
 
 
-def _slices(time: GpsTime, every_s: float) -> _Slices:
-    start = time.at(0)
+def _slices(time: GpsTime, known: Bool[np.ndarray, " E"], every_s: float) -> _Slices:
+    start = time.at(int(np.argmax(known)))
     elapsed = time.minus(start)
-    bins, number = np.unique(np.floor(elapsed / every_s), return_inverse=True)
+    number = np.full(len(known), -1)
+    bins, number[known] = np.unique(np.floor(elapsed[known] / every_s), return_inverse=True)
     middle = [elapsed[number == k].mean() for k in range(len(bins))]
     week = np.full(len(bins), int(start.week))
     return _Slices(number, GpsTime(week, float(start.second_of_week) + np.array(middle)).normalised())

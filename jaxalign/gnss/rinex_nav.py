@@ -123,9 +123,14 @@ def _header_ionosphere(pairs, ionosphere) -> None:
 
 
 def _message_ionosphere(lines, ionosphere) -> None:
-    """RINEX 4 ION messages: 8 coefficients (GPS, BeiDou, QZSS) or Galileo's 3, the last one of each system."""
+    """RINEX 4 ION messages: 8 coefficients (GPS, BeiDou, QZSS) or Galileo's 3, the last one of each system.
+
+    BeiDou's CNVX message holds another model (BDGIM) and is passed over.
+    """
     for k, line in enumerate(lines):
         if not line.startswith(b"> ION") or k + 2 >= len(lines):
+            continue
+        if line[6:7] == b"C" and b"CNVX" in line:
             continue
         block = columns.line_matrix(lines[k + 1 : k + 4], 80)
         cells = [columns.numbers(block, c, c + 19)[0] for c in (4, 23, 42, 61)]

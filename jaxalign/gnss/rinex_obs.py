@@ -116,8 +116,13 @@ def _types_2(pairs) -> dict[str, list[str]]:
 
 
 def _in_gps_time(times: GpsTime, pairs) -> GpsTime:
-    """GPS time of the file's own scale, which TIME OF FIRST OBS names (GLO is UTC, BDT is 14 s behind)."""
-    scale = next((content[48:51] for label, content in pairs if label == "TIME OF FIRST OBS"), "GPS")
+    """GPS time of the file's own scale (GLO is UTC, BDT is 14 s behind).
+
+    TIME OF FIRST OBS names it; only files of a single system may leave it out, and are then in that system's.
+    """
+    named = next((content[48:51].strip() for label, content in pairs if label == "TIME OF FIRST OBS"), "")
+    system = next((content[40:41] for label, content in pairs if label == "RINEX VERSION / TYPE"), "")
+    scale = named or {"R": "GLO", "C": "BDT"}.get(system, "GPS")
     if scale == "BDT":
         return times.plus(np.full(len(times.week), time.BDT_BEHIND_GPST_S)).normalised()
     if scale == "GLO":

@@ -39,14 +39,14 @@ class PreciseOrbits(NamedTuple):
 
 
 def read(path: str | Path) -> PreciseOrbits:
-    """Reads an SP3-c or SP3-d file.
+    """Reads an SP3 file, of version a or b (GPS alone, satellites by number) to d.
 
     Raises:
         UserError: for a missing file, another format, or a file without positions.
     """
     lines = columns.read_lines(path)
     if not lines or lines[0][:2] not in (b"#c", b"#d", b"#a", b"#b"):
-        raise UserError(f"{path} does not begin with #c or #d; give an SP3 file.")
+        raise UserError(f"{path} does not begin with #a, #b, #c or #d; give an SP3 file.")
     report = columns.ReadReport({})
     matrix = columns.line_matrix(lines, 80)
     epoch_lines = np.flatnonzero((matrix[:, 0] == ord("*")) & (matrix[:, 1] == ord(" ")))
@@ -65,6 +65,8 @@ def read(path: str | Path) -> PreciseOrbits:
     if not len(epoch):
         raise UserError(f"There is no position in {path}; {report}.")
 
+    blank = matrix[:, 1] == ord(" ")
+    matrix[blank & (matrix[:, 0] == ord("P")), 1] = ord("G")
     names = np.char.replace(columns.text(matrix[position_lines], 1, 4).astype("U3"), " ", "0")
     satellite, column = np.unique(names, return_inverse=True)
     pos = np.full((len(epoch_lines), len(satellite), 3), np.nan)

@@ -47,15 +47,14 @@ def test_fixes_go_in_and_corrected_places_come_out(shifted, tmp_path, ending, fi
     answer = gnss.correct(gnss.Correct(source, shifted, filter=filtered, out=out))
     np.testing.assert_allclose(answer.pos_m[0], [30.0, 30.0], atol=2.5 if filtered else 1.0)
     features = json.loads(out.read_text())["features"]
-    if not filtered:
-        kinds = [feature["properties"]["correction"] for feature in features]
-        assert kinds == ["corrected", "no_fix", "outside_grid", "corrected"]
-        assert features[1]["geometry"] is None
-        longitude, latitude = features[2]["geometry"]["coordinates"]
-        back = fixes.read(source)
-        np.testing.assert_allclose(
-            [longitude, latitude], np.degrees([back.place.longitude_rad[2], back.place.latitude_rad[2]]), atol=1e-7
-        )
+    kinds = [feature["properties"]["correction"] for feature in features]
+    assert kinds == ["corrected", "predicted" if filtered else "no_fix", "outside_grid", "corrected"]
+    assert (features[1]["geometry"] is None) != filtered
+    longitude, latitude = features[2]["geometry"]["coordinates"]
+    back = fixes.read(source)
+    np.testing.assert_allclose(
+        [longitude, latitude], np.degrees([back.place.longitude_rad[2], back.place.latitude_rad[2]]), atol=1e-7
+    )
     assert "4 fixes" in capsys.readouterr().out
 
 
@@ -85,6 +84,25 @@ def test_a_twin_is_refused(config, message):
         gnss.twin(config)
 
 
+@pytest.mark.parametrize("first", ["GGA", "RMC"])
+def test_nmea_over_midnight_in_either_order(tmp_path, first):
+    """Sentences of two receivers' habits, and a damaged byte between them."""
+    lines = []
+    for clock, date in (("235959.00", "190321"), ("000000.00", "200321"), ("000001.00", "200321")):
+        pair = [
+            output.sentence(f"GPGGA,{clock},4025.0000000,N,00342.0000000,W,1,08,1.0,650.000,M,,M,,"),
+            output.sentence(f"GPRMC,{clock},A,4025.0000000,N,00342.0000000,W,,,{date},,,A"),
+        ]
+        lines += pair if first == "GGA" else pair[::-1]
+    path = tmp_path / "log.nmea"
+    path.write_bytes("\r\n".join(lines).encode() + b"\r\n$GPGGA,12\xff*00\r\n")
+    read = fixes.read(path)
+    assert read.skipped == 1
+    assert read.time.week.tolist() == [2149] * 3
+    utc = 6 * 86400.0 + 18  # Saturday's midnight, in GPS time
+    np.testing.assert_array_equal(read.time.second_of_week, utc + np.array([-1.0, 0.0, 1.0]))
+
+
 def test_files_are_refused(shifted, tmp_path):
     with pytest.raises(UserError, match="ends in"):
         gnss.twin(gnss.Twin(out=tmp_path / "d.txt"))
@@ -99,6 +117,8 @@ def test_files_are_refused(shifted, tmp_path):
             gnss.correct(gnss.Correct(source, shifted))
     with pytest.raises(UserError, match="cannot be read"):
         gnss.correct(gnss.Correct(tmp_path / "none.csv", shifted))
+    with pytest.raises(UserError, match="--step-m is 0"):
+        gnss.correct(gnss.Correct(tmp_path / "none.csv", shifted, filter=True, step_m=0.0))
     with pytest.raises(UserError, match="--receivers is 0"):
         gnss.demo(gnss.Demo(receivers=0))
     with pytest.raises(UserError, match="--cities is 0"):

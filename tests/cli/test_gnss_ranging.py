@@ -75,6 +75,26 @@ def test_a_database_corrects_the_fixes_of_observations(recorded, tmp_path):
     np.testing.assert_allclose(answer.pos_m[inside], fix[inside] - [12.0, 0.0], atol=1.0)
 
 
+def test_streets_of_unknown_height_are_refused(recorded, tmp_path):
+    folder, _ = recorded
+    write_city(study.demo_city(5), tmp_path / "city.geojson")
+    config = gnss.Correct(observations=folder / "walk.rnx", city=tmp_path / "city.geojson", method="ranging")
+    with pytest.raises(UserError, match="give --ground-height-m"):
+        gnss.correct(config)
+
+
+def test_an_epoch_beyond_the_ephemerides_has_no_fix_and_the_others_keep_theirs(recorded):
+    folder, _ = recorded
+    city, navigation = study.demo_city(5), study.shipped_navigation()
+    observations = rinex_obs.read(folder / "walk.rnx")
+    late = observations.time.second_of_week.copy()
+    late[-1] += 12 * 3600.0
+    observations = observations._replace(time=observations.time._replace(second_of_week=late))
+    answer = ranging.match(city, ranging.position(observations, navigation), navigation)
+    assert answer.reason[-1] == Reason.NO_FIX
+    assert answer.corrected[:-1].sum() > STEPS / 2
+
+
 def test_an_epoch_without_satellites_is_flagged_and_a_far_city_refused(recorded):
     folder, _ = recorded
     city, navigation = study.demo_city(5), study.shipped_navigation()

@@ -125,8 +125,9 @@ def test_cityjson_in_a_projected_system(version, tmp_path):
     city = read_city(path)
     assert city.names == ("cube", "house")
     np.testing.assert_allclose(city.top_m, [9.0, 7.0])
-    assert len(city.notes) == 1
+    assert len(city.notes) == 2
     assert "slab" in city.notes[0]
+    assert "ground is at 601.0 m in the file's own heights" in city.notes[1]
     east, north = pyproj.Transformer.from_crs("EPSG:25830", "EPSG:4326", always_xy=True).transform(440_014, 4_474_003)
     np.testing.assert_allclose(np.rad2deg(city.origin[:2]), [north, east], atol=1e-6)
     box = rectangles(city)
@@ -139,24 +140,77 @@ def test_geojson_heights_and_levels(tmp_path):
         {"height": "12.5 m"},
         {"building:levels": "4", "building:material": "brick"},
         {},
-        {"height": 0},
+        {"height": 0, "building:levels": 5},
+        {"height": -1},
+        {"height": "100 ft"},
+        {"height": "30'"},
         {"levels": 2},
     ]
-    shapes = [{"type": "Polygon", "coordinates": [ring]}] * 4 + [
+    shapes = [{"type": "Polygon", "coordinates": [ring]}] * 7 + [
         {"type": "MultiPolygon", "coordinates": [[ring], [ring]]}
     ]
-    features = [{"type": "Feature", "properties": p, "geometry": g} for p, g in zip(said, shapes)]
+    features = [{"type": "Feature", "id": None, "properties": p, "geometry": g} for p, g in zip(said, shapes)]
     features.append({"type": "Feature", "properties": {}, "geometry": {"type": "Point", "coordinates": ring[0]}})
     path = tmp_path / "footprints.geojson"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
     city = read_city(path)
-    np.testing.assert_allclose(city.top_m, [12.5, 12.0, 10.0, 6.0, 6.0])
+    np.testing.assert_allclose(city.top_m, [12.5, 12.0, 10.0, 15.0, 10.0, 30.48, 9.144, 6.0, 6.0])
     assert city.materials[:2] == ("concrete", "brick")
-    assert len(city.notes) == 2
-    assert "1 buildings say neither height nor levels" in city.notes[0]
-    assert "height 0 m" in city.notes[1]
+    assert len({*city.names}) == 9
+    assert len(city.notes) == 1
+    assert "2 buildings say neither height nor levels" in city.notes[0]
     size = rectangles(city)[0, 2:4] * 2
     np.testing.assert_allclose(sorted(size), [8.484, 11.104], rtol=2e-3)  # 1e-4 degrees there
+
+
+def obj(name, *boxes):
+    """An object of boxes (low x, y, z, high x, y, z), corners not shared."""
+    corner = ((0, 0), (1, 0), (1, 1), (0, 1))
+    lines, count = [f"o {name}"], 1
+    for x0, y0, z0, x1, y1, z1 in boxes:
+        lines += [f"v {(x0, x1)[a]} {(y0, y1)[b]} {z}" for z in (z0, z1) for a, b in corner]
+        lines += [f"f {count + k} {count + (k + 1) % 4} {count + 4 + (k + 1) % 4} {count + 4 + k}" for k in range(4)]
+        lines.append(f"f {count + 4} {count + 5} {count + 6} {count + 7}")
+        count += 8
+    return "\n".join(lines)
+
+
+def test_an_object_of_several_parts(tmp_path):
+    """Apart: two buildings, each with its height. Touching: one. Upon each other: one, as high as the upper."""
+    path = tmp_path / "parts.obj"
+    path.write_text(obj("apart", (0, 0, 0, 10, 10, 60), (30, 0, 0, 40, 10, 6)))
+    city = read_city(path)
+    assert city.names == ("apart", "apart#2")
+    np.testing.assert_array_equal(city.top_m, [60.0, 6.0])
+    assert inside(city, np.array([[5.0, 5.0], [35.0, 5.0], [20.0, 5.0]])).tolist() == [True, True, False]
+    path.write_text(obj("row", (0, 0, 0, 10, 10, 9), (10, 0, 0, 20, 10, 12), (30, 0, 0, 40, 10, 6)))
+    city = read_city(path)
+    np.testing.assert_array_equal(city.top_m, [12.0, 6.0])
+    assert len(city.ring_building) == 2
+    assert inside(city, np.array([[5.0, 5.0], [10.0, 5.0], [15.0, 5.0], [35.0, 5.0], [25.0, 5.0]])).tolist() == [
+        True
+    ] * 4 + [False]
+    path.write_text(obj("tower", (0, 0, 0, 40, 40, 9), (10, 10, 9, 20, 20, 80)))
+    city = read_city(path)
+    np.testing.assert_array_equal(city.top_m, [80.0])
+    assert len(city.ring_building) == 1
+    assert city.notes == ()
+
+
+def test_walls_that_close_no_ring_are_told(tmp_path):
+    text = obj("house", (0, 0, 0, 10, 10, 9)) + "\nv 50 0 0\nv 60 0 0\nv 60 0 5\nf 9 10 11"
+    (tmp_path / "house.obj").write_text(text)
+    city = read_city(tmp_path / "house.obj")
+    assert city.size == 1
+    assert "1 of its walls close no ring" in city.notes[0]
+
+
+def test_equal_names_stay_apart_in_files(tmp_path):
+    city = make_city([Building((SQUARE + 20 * k,), 5.0 + k, "same") for k in range(3)])
+    assert city.names == ("same", "same#2", "same#3")
+    for suffix in ("city.json", "obj"):
+        write_city(city, tmp_path / f"city.{suffix}")
+        assert read_city(tmp_path / f"city.{suffix}").names == city.names
 
 
 @pytest.mark.parametrize(
@@ -173,6 +227,8 @@ def test_geojson_heights_and_levels(tmp_path):
         ),
         (Building((SQUARE * np.nan,), 9.0, "nowhere"), "Building nowhere: ring 0"),
         (Building((), 9.0, "void"), "Building void has no footprint"),
+        (Building((SQUARE * 3, SQUARE + 50), 9.0, "off"), "Building off: ring 1 of its footprint is not within"),
+        (Building((SQUARE * 3, SQUARE * 2 + 15), 9.0, "over"), "Building over: ring 1 of its footprint is not within"),
     ],
 )
 def test_bad_buildings(building, said):

@@ -8,6 +8,7 @@ import pytest
 from gnss_tables import GAUSSIAN, table
 
 from jaxalign.core.errors import UserError
+from jaxalign.gnss.correction import Reason
 from jaxalign.gnss.filtering import Motion, follow, forward_backward
 
 
@@ -57,6 +58,30 @@ def test_a_walk_is_followed_through_noise_and_a_gap(yard):
     assert np.isfinite(track.filtered.pos_m).all()
     # without fixes it grows unsure
     assert track.filtered.covariance_m2[19, 0] > track.filtered.covariance_m2[14, 0]
+    np.testing.assert_array_equal(track.filtered.reason, np.where(seen, Reason.CORRECTED, Reason.PREDICTED))
+
+
+def test_a_receiver_that_leaves_the_grid_is_not_held_back(yard):
+    fixes = np.column_stack([np.linspace(18.0, 600.0, 20), np.full(20, 18.0)])
+    within = fixes[:, 0] < 36
+    for places in follow(yard, np.zeros(20, int), fixes, Motion(), GAUSSIAN):
+        np.testing.assert_array_equal(places.reason, np.where(within, Reason.CORRECTED, Reason.OUTSIDE_GRID))
+        np.testing.assert_allclose(places.pos_m[~within], fixes[~within], rtol=1e-6)
+        np.testing.assert_array_equal(np.isnan(places.covariance_m2[:, 0]), ~within)
+
+
+def test_long_steps_are_followed():
+    """Nothing but noise-free fixes on open ground: with any step the filter is as good as a single fix."""
+    field = table(np.ones((12, 60)), np.zeros((720, 2)), [[4.0, 0.0, 4.0]] * 720)
+    fixes = np.column_stack([np.arange(10.0, 175.0, 20.0), np.full(9, 18.0)])
+    track = follow(field, np.zeros(9, int), fixes, Motion(step_m=20.0), GAUSSIAN)
+    assert np.hypot(*(track.filtered.pos_m - fixes).T).max() < 1.5
+
+
+@pytest.mark.parametrize("step_m", [0.0, -1.0, np.nan])
+def test_a_step_without_length_is_refused(yard, step_m):
+    with pytest.raises(UserError, match="The step between fixes"):
+        follow(yard, np.zeros(2, int), np.full((2, 2), 18.0), Motion(step_m=step_m))
 
 
 def test_a_track_elsewhere_is_refused(yard):

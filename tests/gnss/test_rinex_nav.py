@@ -62,6 +62,10 @@ def version_4(lines):
         "    2025 02 15 15 59 42 1.000000000000E-08 2.000000000000E-08-3.000000000000E-08",
         "    -4.000000000000E-08 5.000000000000E+04 6.000000000000E+04-7.000000000000E+04",
         "    -8.000000000000E+04 0.000000000000E+00",
+        "> ION C19 CNVX",  # BDGIM, no Klobuchar
+        "    2025 02 15 16 00 00 2.725000000000E+01 0.000000000000E+00 7.750000000000E+00",
+        "     1.000000000000E+00 2.000000000000E+00 3.000000000000E+00 4.000000000000E+00",
+        "     5.000000000000E+00 6.000000000000E+00",
     ]
     header = [
         "     4.02           NAVIGATION DATA     M                   RINEX VERSION / TYPE",
@@ -77,6 +81,7 @@ def test_version_4_holds_the_same(tmp_path):
     for old, new in zip(jax.tree.leaves(three.kepler), jax.tree.leaves(four.kepler)):
         assert (old == new).all()
     assert four.klobuchar["G"].tolist() == [1e-8, 2e-8, -3e-8, -4e-8, 5e4, 6e4, -7e4, -8e4]
+    assert "C" not in four.klobuchar
     assert four.report.skipped == {"ephemeris message that is not used (CNAV)": [3]}
 
 

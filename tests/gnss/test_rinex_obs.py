@@ -87,6 +87,28 @@ def test_version_2(tmp_path):
     assert observations.report.skipped == {"line where an epoch should begin": [13]}
 
 
+@pytest.mark.parametrize(
+    ("system", "named", "second"),
+    [
+        ("C", "BDT", 471614.0), ("C", "   ", 471614.0),
+        ("R", "GLO", 471618.0), ("R", "   ", 471618.0),
+        ("G", "   ", 471600.0), ("C", "GPS", 471600.0),
+    ],
+)  # fmt: skip
+def test_files_of_one_system_may_leave_its_time_scale_out(tmp_path, system, named, second):
+    """BDT is 14 s behind GPS time, GLONASS time is UTC, then 18 s behind."""
+    header = [
+        (f"     3.04           OBSERVATION DATA    {system}", "RINEX VERSION / TYPE"),
+        (f"{system}    1 C1C", "SYS / # / OBS TYPES"),
+        (f"  2021     3    19    11     0    0.0000000     {named}", "TIME OF FIRST OBS"),
+        ("", "END OF HEADER"),
+    ]
+    lines = [f"{content:60}{label}" for content, label in header]
+    lines += ["> 2021 03 19 11 00  0.0000000  0  1", f"{system}05{21234567.25:14.3f}"]
+    (tmp_path / "one.obs").write_text("\n".join(lines) + "\n")
+    assert rinex_obs.read(tmp_path / "one.obs").time.second_of_week.tolist() == [second]
+
+
 def test_broken_records_are_skipped_and_counted(tmp_path):
     text = gzip.decompress(committed(SEPT).read_bytes()).decode().splitlines()
     epochs = [k for k, line in enumerate(text) if line.startswith(">")]

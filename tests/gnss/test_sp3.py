@@ -69,6 +69,16 @@ def test_many_satellites_and_the_true_circle(large_file):
     np.testing.assert_allclose(states.clock_s, (10.0 + seconds / 900) * 1e-6, atol=1e-12)
 
 
+def test_version_a_names_satellites_of_gps_by_number(large_file):
+    lines = large_file.read_text().splitlines()
+    lines = [line for line in lines if not line.startswith("P") or line.startswith("PG")]
+    old = [f"P {int(line[2:4]):2d}{line[4:]}" if line.startswith("P") else line for line in lines]
+    old[0] = "#a" + old[0][2:]
+    large_file.with_suffix(".a").write_text("\n".join(old) + "\n")
+    orbits = sp3.read(large_file.with_suffix(".a"))
+    assert orbits.satellite.tolist() == [f"G{number:02d}" for number in range(1, 34)]
+
+
 def test_missing_clock_and_far_times_are_invalid(large_file):
     orbits = sp3.read(large_file)
     columns = np.array([orbits.satellite.tolist().index(name) for name in ("G02", "G03", "G03", "G03")])
