@@ -91,6 +91,19 @@ def to_json(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config), default=str))
 
 
+def make_folder(folder: Path) -> Path:
+    """Makes the folder of results, before anything is computed for it.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot create the folder {folder} ({error.strerror}); choose another --out.") from None
+    return folder
+
+
 def keep_config(config: Any, folder: Path, free: tuple[str, ...]) -> None:
     """Writes a config into the folder that collects its results, which must hold none of another config.
 
@@ -112,7 +125,7 @@ def keep_config(config: Any, folder: Path, free: tuple[str, ...]) -> None:
                 f"The results in {folder} have other settings than asked for ({', '.join(names)}); "
                 "choose another --out, or delete the folder."
             )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with track.replacing(path) as temporary:
         temporary.write_text(json.dumps(settings) + "\n")
 

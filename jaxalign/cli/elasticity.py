@@ -53,6 +53,8 @@ class Demo:
         for name in ("sentences", "test_sentences", "steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}; choose 1 or more.")
+        if self.seed < 0:
+            raise UserError(f"--seed is {self.seed}; choose 0 or more.")
         if self.window < 8:
             raise UserError(f"--window is {self.window}; choose 8 bytes or more, or no word fits.")
 

@@ -161,8 +161,7 @@ class _Run:
             return
         with _bar(missing[-1], "alignment") as bar:
             for stop, params, _ in self.tuner.tune(self.base, self.aligned, missing):
-                save_pretrained(self._folder(stop), self.model, jax.device_get(params))
-                self.tokenizer.save_pretrained(self._folder(stop))
+                save_pretrained(self._folder(stop), self.model, jax.device_get(params), tokenizer=self.tokenizer)
                 (self._folder(stop) / "done").touch()
                 bar.update(stop - bar.n)
 
@@ -330,4 +329,7 @@ def _config_json(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(f"There is no {path}; give the folder of a checkpoint in the Hugging Face layout.")
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); download it again.") from None

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from jaxalign import rlhf, track
+from jaxalign.cli.config import make_folder
 from jaxalign.cli.run import keep_programs, to_json
 from jaxalign.core import prng
 from jaxalign.core.errors import UserError
@@ -67,6 +68,8 @@ class RlhfDemo:
         for name in ("pairs", "sft_steps", "rm_steps", "iterations", "prompts"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}; choose 1 or more.")
+        if self.seed < 0:
+            raise UserError(f"--seed is {self.seed}; choose 0 or more.")
         if self.test_prompts < 2 or self.kl < 0 or not self.learning_rate > 0:
             raise UserError(
                 f"--test-prompts is {self.test_prompts}, --kl {self.kl}, --learning-rate {self.learning_rate}; choose "
@@ -254,6 +257,7 @@ def win_rate(a: np.ndarray, b: np.ndarray, resamples: int = 2000) -> tuple[float
 def demo(config: RlhfDemo) -> dict[str, list[Point]]:
     """Runs the demonstration: prints a table, writes `rlhf_demo.png` and `rlhf_demo.json`; points by reward model."""
     keep_programs()
+    make_folder(config.out)
     start, world = time.monotonic(), Facts(harmful=config.harmful)
     model, random = tiny_model(world.vocabulary), np.random.default_rng(config.seed)
     mixed = dataclasses.replace(world, harmful=0.5, benign_refusals=0.2)  # what policies meet, and how they begin
@@ -359,7 +363,6 @@ def _report(config: RlhfDemo, runs: dict[str, list[Point]], seconds: float) -> N
     rate, low, high = win_rate(runs["seq2seq"][-1].outcome.gold, runs["scalar"][-1].outcome.gold)
     interval = f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
     print(f"seq2seq against scalar: wins {100 * rate:.1f} % on the true reward ({interval})")
-    config.out.mkdir(parents=True, exist_ok=True)
     figure, numbers = config.out / "rlhf_demo.png", config.out / "rlhf_demo.json"
     with track.replacing(figure) as temporary:
         _figure(runs).savefig(temporary, dpi=150)

@@ -7,6 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from jaxalign import topology, track
+from jaxalign.cli.config import make_folder
 from jaxalign.cli.run import keep_programs
 from jaxalign.core.errors import UserError
 from jaxalign.topology import bounds, figures, report
@@ -76,6 +77,7 @@ def demo(config: Demo) -> Path:
         UserError: a mistake in `config`.
     """
     begin, todo = time.monotonic(), cells(config)
+    make_folder(config.out)
     keep_programs()
     weight = sum(cell.comparisons for cell in todo)
     results: dict[Cell, topology.Measured] = {}
@@ -87,7 +89,6 @@ def demo(config: Demo) -> Path:
             bar.update(cell.comparisons)
     outcome = topology.autoencode(topology.World(), [2**k for k in range(6, config.macro_exponent + 1)], seeds=10)
     text = "\n\n".join([report.layout(bounds.table()), autoencoder_table(outcome), report.tables(results)])
-    config.out.mkdir(parents=True, exist_ok=True)
     with track.replacing(config.out / "tables.txt") as temporary:
         temporary.write_text(text + "\n")
     figures.mean_distances(results, config.out / "mean_distances.png")

@@ -13,6 +13,7 @@ encoding". That a model's cross-entropy is a code length: Delétang et al. 2024,
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -198,7 +199,14 @@ class Compressor(NamedTuple):
         self._check_bytes()
         if len(code) < _HEADER:
             raise UserError(f"A code of {len(code)} bytes is too short; it begins with {_HEADER} bytes of length.")
-        tokens = self.decode(code[_HEADER:], int.from_bytes(code[:_HEADER], "big"))
+        length = int.from_bytes(code[:_HEADER], "big")
+        least = -math.log2(1 - self.config.vocab_size / _TOTAL)  # bits of the likeliest token there can be
+        if length * least > 8 * (len(code) + _HEADER):
+            raise UserError(
+                f"The code says that it holds {length} bytes, which {len(code)} cannot; it is damaged or was made by "
+                "something else."
+            )
+        tokens = self.decode(code[_HEADER:], length)
         if tokens.size and tokens.max() >= BYTES:
             raise UserError("The code decodes to what is no byte; use the model and settings that it was made with.")
         return tokens.astype(np.uint8).tobytes()

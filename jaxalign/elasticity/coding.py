@@ -108,11 +108,12 @@ def huffman_code(tree: TokenTree, depth: int) -> HuffmanCode:
 
 
 def code_book_bits(code: HuffmanCode) -> int:
-    """Bits to write the code itself down: of each leaf its path, a bit per token, and a byte for its word's length.
+    """Bits to write the code itself down: of each leaf its path, and a byte for its word's length.
 
-    That suffices for a canonical code of binary strings; a two-part code of a data set is this and the words.
+    That suffices for a canonical code of binary strings: a tree of depth d has 2^(d+1) - 1 paths, END's among them, so
+    that d + 1 bits name one. A two-part code of a data set is this and the words.
     """
-    return len(code.words) * (code.depth + 8)
+    return len(code.words) * (code.depth + 1 + 8)
 
 
 class Depth(NamedTuple):

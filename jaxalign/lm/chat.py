@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxalign.core.errors import UserError
 from jaxalign.lm.config import ModelConfig
+from jaxalign.lm.tokenizer import special_ids
 
 Message = dict[str, str]
 Prompt = str | Sequence[Message]
@@ -59,8 +60,20 @@ def encode_chat(tokenizer: Any, prompt: Prompt, response: str) -> Encoded:
         raise UserError("A response is empty; drop the pair or give it at least one character.")
     start = encode_prompt(tokenizer, prompt)
     if tokenizer.chat_template is None:
-        return Encoded(start, [*_ids(tokenizer, response), end_of_turn(tokenizer)])
-    return Encoded(start, _closed(tokenizer, _ids(tokenizer, _answer(tokenizer, _messages(prompt), response))))
+        end = end_of_turn(tokenizer)
+        whole = tokenizer(_plain(prompt) + response)["input_ids"]
+        return Encoded(start, [*_without_end(_behind(tokenizer, start, whole, response), end), end])
+    answer, messages = _answer(tokenizer, _messages(prompt), response), _messages(prompt)
+    whole = _ids(tokenizer, _rendered(tokenizer, messages, add_generation_prompt=True) + answer)
+    return Encoded(start, _closed(tokenizer, _behind(tokenizer, start, whole, answer)))
+
+
+def _behind(tokenizer: Any, start: list[int], whole: list[int], text: str) -> list[int]:
+    """Ids of a text that follows a prompt: behind its ids, or on its own where a token would span both.
+
+    SentencePiece puts a blank in front of what it reads on its own.
+    """
+    return whole[len(start) :] if whole[: len(start)] == start else _ids(tokenizer, text)
 
 
 def decode_response(tokenizer: Any, ids: Sequence[int] | np.ndarray) -> str:
@@ -82,12 +95,14 @@ def end_of_turn(tokenizer: Any) -> int:
     return _eos(tokenizer)
 
 
-def pad_left(rows: Sequence[Sequence[int]], pad_id: int, width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def pad_left(
+    rows: Sequence[Sequence[int]], pad_id: int | None, width: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows of ids as one array [B, P] int32 with padding on the left, and the mask of where the ids are.
 
     Args:
         rows: of any lengths.
-        pad_id: filler.
+        pad_id: filler, which nothing reads; None, of a tokenizer without a padding token: 0.
         width: P; None: the longest row. A fixed width saves compilations.
 
     Raises:
@@ -100,7 +115,7 @@ def pad_left(rows: Sequence[Sequence[int]], pad_id: int, width: int | None = Non
     if max(lengths) > width:
         raise UserError(f"Prompt {int(np.argmax(lengths))} has {max(lengths)} tokens, but {width} fit; shorten it.")
     mask = np.arange(width) >= width - np.array(lengths)[:, None]
-    tokens = np.full((len(rows), width), pad_id, np.int32)
+    tokens = np.full((len(rows), width), pad_id or 0, np.int32)
     tokens[mask] = np.concatenate([np.asarray(row, np.int32) for row in rows])
     return tokens, mask
 
@@ -127,7 +142,15 @@ def _messages(prompt: Prompt) -> list[Message]:
 
 
 def _rendered(tokenizer: Any, messages: list[Message], *, add_generation_prompt: bool) -> str:
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+    from jinja2 import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+    except TemplateError as error:  # how templates refuse a system message, or two turns of one side
+        roles = ", ".join(str(message.get("role")) for message in messages)
+        raise UserError(
+            f"The chat template refuses messages of {roles}: {error}; change them or the template."
+        ) from None
 
 
 def _answer(tokenizer: Any, messages: list[Message], response: str) -> str:
@@ -145,11 +168,18 @@ def _answer(tokenizer: Any, messages: list[Message], response: str) -> str:
 
 def _closed(tokenizer: Any, ids: list[int]) -> list[int]:
     """Ids up to the last special token if only blank text follows it; else with EOS appended."""
-    special = {*tokenizer.all_special_ids}
+    special = special_ids(tokenizer)
     last = max((i for i, token in enumerate(ids) if token in special), default=-1)
-    if last >= 0 and not tokenizer.decode(ids[last + 1 :]).strip():
-        return ids[: last + 1]
-    return [*ids, _eos(tokenizer)]
+    if last < 0 or tokenizer.decode(ids[last + 1 :]).strip():
+        return [*ids, _eos(tokenizer)]
+    return [*_without_end(ids[:last], ids[last]), ids[last]]
+
+
+def _without_end(ids: list[int], end: int) -> list[int]:
+    """Ids without the ends that a text already wrote."""
+    while ids and ids[-1] == end:
+        ids = ids[:-1]
+    return ids
 
 
 def _eos(tokenizer: Any) -> int:

@@ -215,16 +215,22 @@ def _rope(known: dict[str, Any], family: str) -> tuple[float, float | None, Rope
     return float(theta), _float(local), _rope_scaling(scaling)
 
 
+_SCALINGS = {
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
+
+
 def _rope_scaling(raw: dict[str, Any]) -> RopeScaling | None:
-    kind = raw.get("rope_type", raw.get("type", "default"))
+    kind = raw.get("rope_type", raw.get("type", "default" if "factor" not in raw else None))
     if kind == "default":
         return None
-    if kind == "linear":
-        return RopeScaling("linear", float(raw["factor"]))
-    if kind == "llama3":
-        slow, fast = float(raw["low_freq_factor"]), float(raw["high_freq_factor"])
-        return RopeScaling("llama3", float(raw["factor"]), slow, fast, raw["original_max_position_embeddings"])
-    raise UserError(f"rope_scaling of type {kind!r} is not supported; known are default, linear, llama3.")
+    if kind not in _SCALINGS:
+        raise UserError(f"rope_scaling of type {kind!r} is not supported; known are default, linear, llama3.")
+    missing = [name for name in _SCALINGS[kind] if not isinstance(raw.get(name), int | float)]
+    if missing:
+        raise UserError(f"rope_scaling of type {kind!r} lacks the number {missing[0]!r}; repair config.json.")
+    return RopeScaling(kind, *(raw[name] for name in _SCALINGS[kind]))
 
 
 def _rope_scaling_to_hf(scaling: RopeScaling | None) -> dict[str, Any] | None:

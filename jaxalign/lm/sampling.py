@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
@@ -33,6 +34,9 @@ class Sampling:
     pad_id: int = 0
 
     def __post_init__(self):
+        if self.eos_id is not None:  # hashable, whatever the tokenizer gave
+            ends = np.asarray(self.eos_id, int)
+            object.__setattr__(self, "eos_id", int(ends) if ends.ndim == 0 else tuple(ends.tolist()))
         if self.max_new_tokens < 1:
             raise UserError(f"max_new_tokens is {self.max_new_tokens}; ask for at least 1.")
         if self.temperature < 0:
@@ -47,7 +51,7 @@ class Sampling:
         """The tokens that end a response."""
         if self.eos_id is None:
             return ()
-        return (self.eos_id,) if isinstance(self.eos_id, int) else tuple(self.eos_id)
+        return self.eos_id if isinstance(self.eos_id, tuple) else (self.eos_id,)
 
 
 def sample(key: PRNGKey, logits: Float[Array, "B V"], settings: Sampling) -> Int[Array, " B"]:

@@ -96,13 +96,23 @@ def demo_tokenizer() -> Any:
 
 
 def check_vocabulary(tokenizer: Any, config: ModelConfig) -> None:
-    """Raises UserError unless the tokenizer's ids fit the model's embedding, up to padding of the latter."""
+    """Raises UserError unless the tokenizer's ids fit the model's embedding, up to padding of the latter.
+
+    Special tokens may be beyond it: Gemma 3's text models share a tokenizer with those that see, and have no row for
+    its token of an image.
+    """
+    beyond = {i for i in tokenizer.get_vocab().values() if i >= config.vocab_size}
     unused = config.vocab_size - len(tokenizer)
-    if unused < 0 or unused > MAX_UNUSED:
+    if beyond - special_ids(tokenizer) or unused > MAX_UNUSED:
         raise UserError(
             f"The tokenizer has {len(tokenizer)} tokens and the model {config.vocab_size}: they do not belong "
             f"together; load both from the same checkpoint."
         )
+
+
+def special_ids(tokenizer: Any) -> set[int]:
+    """All special tokens, with those that have no name, such as Gemma 3's end of turn."""
+    return {*tokenizer.all_special_ids, *(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)}
 
 
 def same_tokenizer(one: Any, other: Any) -> bool:

@@ -191,7 +191,7 @@ def apply_transformer(
         segment_ids = jnp.ones_like(tokens) if segment_ids is None else segment_ids
         key_ids = _append(cache.segment_ids, segment_ids.astype(jnp.int32), start, axis=1)
         counted = start[..., None] + jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]
-    views = _views(config, counted if positions is None else positions, segment_ids, key_ids, start)
+    views = _views(config, counted if positions is None else positions, segment_ids, key_ids, start, cache is not None)
 
     x = params["embed"][tokens].astype(config.compute_dtype)
     if config.embed_scale:
@@ -222,7 +222,7 @@ def check_context(config: ModelConfig, columns: int) -> None:
         )
 
 
-def _views(config: ModelConfig, positions, query_ids, key_ids, start) -> tuple[_View, _View]:
+def _views(config: ModelConfig, positions, query_ids, key_ids, start, cached: bool) -> tuple[_View, _View]:
     """What full and windowed layers see."""
     T = positions.shape[1]
     S = T if key_ids is None else key_ids.shape[1]
@@ -234,7 +234,9 @@ def _views(config: ModelConfig, positions, query_ids, key_ids, start) -> tuple[_
     full = _View(mask, *rope.angles(positions, _frequencies(config, local=False)))
     if not any(config.windowed):
         return full, full
-    local = _View(mask & (back < config.sliding_window), *rope.angles(positions, _frequencies(config, local=True)))
+    # without a cache by position, which does not count padding between tokens; a cache holds no gaps
+    apart = (positions[:, :, None] - positions[:, None, :])[:, None, None] if not cached else back
+    local = _View(mask & (apart < config.sliding_window), *rope.angles(positions, _frequencies(config, local=True)))
     return full, local
 
 

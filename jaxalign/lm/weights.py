@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.core.errors import UserError
+from jaxalign.lm import chat
 from jaxalign.lm.config import ModelConfig
 from jaxalign.lm.hf_names import TRANSPOSED, Slot, slots
 from jaxalign.lm.transformer import Params, parameter_shapes
@@ -63,13 +64,22 @@ def load_pretrained(folder: str | Path, shardings: Any = None) -> tuple[ModelCon
     return config, jax.device_put(host, shardings)
 
 
-def save_pretrained(folder: str | Path, config: ModelConfig, params: Params, max_shard_bytes: int = 5 * 10**9) -> None:
+def save_pretrained(
+    folder: str | Path,
+    config: ModelConfig,
+    params: Params,
+    *,
+    tokenizer: Any = None,
+    max_shard_bytes: int = 5 * 10**9,
+) -> None:
     """Writes a checkpoint folder that `load_pretrained` and `transformers` read.
 
     Args:
         folder: is made if need be.
         config: of the model.
         params: as `network(config).init` shapes them; written in ``config.dtype``.
+        tokenizer: written too, and where its turns end, so that whoever serves the model stops there; without one,
+            `transformers` takes the family's own ids.
         max_shard_bytes: tensors go into several files when together they are larger.
 
     Raises:
@@ -83,6 +93,13 @@ def save_pretrained(folder: str | Path, config: ModelConfig, params: Params, max
     folder.mkdir(parents=True, exist_ok=True)
     for stale in (folder / _SINGLE, folder / _INDEX, *folder.glob("model-*-of-*.safetensors")):
         stale.unlink(missing_ok=True)
+    if tokenizer is not None:
+        ends = {tokenizer.eos_token_id, chat.end_of_turn(tokenizer)} - {None}
+        ids = {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        raw |= {**ids, "eos_token_id": sorted(ends) if len(ends) > 1 else ends.pop()}
+        served = {name: raw[name] for name in (*ids, "eos_token_id")}
+        (folder / "generation_config.json").write_text(json.dumps(served, indent=2) + "\n")
+        tokenizer.save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps(raw, indent=2) + "\n")
     shards = _shards(expected, config.compute_dtype.itemsize, max_shard_bytes)
     where = {}

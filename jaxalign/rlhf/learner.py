@@ -142,7 +142,10 @@ def make(
         excess = verdict.cost - hyper.limit
         networks, losses = improve(networks, experience, hyper, duals, excess, state.step, stream(key, "updates"))
 
-        scalars = (*jax.tree.leaves(losses), verdict.reward, verdict.kl)
+        sizes = [
+            jnp.sum(jnp.square(x.astype(jnp.float32))) for x in jax.tree.leaves((networks.policy, networks.critic))
+        ]
+        scalars = (*jax.tree.leaves(losses), verdict.reward, verdict.kl, *sizes)
         info = Info(
             **losses._asdict(),
             **verdict._asdict(),

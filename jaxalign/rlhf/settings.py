@@ -85,9 +85,13 @@ class Settings:
         ):
             if getattr(self, name) not in options:
                 raise UserError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(options)}.")
-        for name in ("samples_per_prompt", "epochs", "num_minibatches", "max_grad_norm", "kl_horizon", "clip"):
+        positive = ("samples_per_prompt", "epochs", "num_minibatches", "max_grad_norm", "kl_horizon", "clip")
+        for name in (*positive, "value_clip", "score_clip", "total_steps"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} is {getattr(self, name)}; choose a positive number.")
+        for name in ("learning_rate", "critic_learning_rate", "kl_coefficient"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name} is {getattr(self, name)}; choose 0 or a positive number.")
         if self.kl_target is not None and not self.kl_target > 0:
             raise UserError(f"kl_target is {self.kl_target}; choose a positive number of nats, or None.")
         for name in ("gamma", "lam"):

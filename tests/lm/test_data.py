@@ -326,6 +326,44 @@ def test_nothing_usable_is_refused(tmp_path):
         data.schema("safe")
 
 
+@pytest.mark.parametrize(
+    ("files", "split", "read"),
+    [
+        (("train.jsonl", "train_sft.jsonl"), "train", ("train.jsonl",)),
+        (("train.jsonl", "train_sft.jsonl"), "train_sft", ("train_sft.jsonl",)),
+        (("train.jsonl", "train_sft.jsonl"), "test", None),
+        (("train/data.jsonl", "test/data.jsonl"), "test", ("test/data.jsonl",)),
+        (("data/train-00000-of-00001.jsonl", "data/test-00000-of-00001.jsonl"), "train", ("train-00000.jsonl",)),
+        (("part1.jsonl", "testimony.jsonl"), "train", ("part1.jsonl", "testimony.jsonl")),
+    ],
+)  # fmt: skip
+def test_a_folder_gives_the_files_of_the_split_and_no_others(files, split, read, tmp_path):
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, [SAFE])
+    if read is None:
+        with pytest.raises(UserError, match="no split 'test'; there are train, train_sft"):
+            data.load(data.saferlhf(), tmp_path, split=split)
+        return
+    assert len(data.load(data.saferlhf(), tmp_path, split=split).records) == len(read)
+
+
+def test_a_prompt_that_is_given_is_kept(tmp_path):
+    """Though both answers begin with the same turns."""
+    turn = lambda role, content: {"role": role, "content": content}
+    question, begin = turn("user", "Q"), [turn("assistant", "ok"), turn("user", "and?")]
+    row = {
+        "prompt": [question],
+        "chosen": [*begin, turn("assistant", "good")],
+        "rejected": [*begin, turn("assistant", "bad")],
+    }
+    whole = {name: [question, *row[name]] for name in ("chosen", "rejected")}
+    write(tmp_path / "p.jsonl", [row, whole, whole | {"prompt": "Q"}])
+    records = data.load(data.schema("preference"), tmp_path / "p.jsonl").records
+    assert [record.prompt for record in records] == [(question, *begin)] * 3
+    assert records[0].chosen == (turn("assistant", "good"),)
+
+
 def test_json_lists_and_folders(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "train.json").write_text(json.dumps([SAFE, 3, SAFE]))

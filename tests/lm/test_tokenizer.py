@@ -112,7 +112,58 @@ def test_words_are_tokens():
     assert decode_response(found, encode_chat(found, "one", "red fish").response) == "red fish"
 
 
+def test_an_end_of_turn_without_a_name_is_found(tmp_path):
+    """As Gemma 3's, which tokenizer.json marks as special and no named token holds."""
+    from transformers import AddedToken
+
+    found = train_bpe(["Bread needs flour."], 300)
+    found.add_tokens([AddedToken("<end_of_turn>", special=True)])
+    found.chat_template = TEMPLATES["gemma"][0].replace("<system>", "<end_of_turn>")
+    end = found.convert_tokens_to_ids("<end_of_turn>")
+    assert end not in found.all_special_ids
+    assert end_of_turn(found) == end
+    assert encode_chat(found, "How?", "Slowly.").response[-1] == end
+
+
+def test_a_blank_that_sentencepiece_adds_is_none_of_the_response():
+    """Read on its own a text begins with a blank there; behind a prompt it does not."""
+    library = pytest.importorskip("tokenizers")
+    words = ["<unk>", "<eos>", "\n", "▁", "Y", "e", "s", "?", "▁Y"]
+    core = library.Tokenizer(library.models.BPE({w: i for i, w in enumerate(words)}, [("▁", "Y")], unk_token="<unk>"))
+    core.pre_tokenizer = library.pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    core.decoder = library.decoders.Metaspace(prepend_scheme="first", split=False)
+    from transformers import PreTrainedTokenizerFast
+
+    found = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", unk_token="<unk>")
+    found.chat_template = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
+    encoded = encode_chat(found, "?", "Yes")
+    assert found("Yes")["input_ids"] == [8, 5, 6]
+    assert found.convert_ids_to_tokens(encoded.response) == ["Y", "e", "s", "\n", "<eos>"]
+    found.chat_template = None
+    assert found.convert_ids_to_tokens(encode_chat(found, "?", "Yes").response) == ["Y", "e", "s", "<eos>"]
+
+
+def test_an_end_that_the_text_wrote_is_not_doubled(tokenizer):
+    tokenizer, end = tokenizer
+    word = tokenizer.convert_ids_to_tokens(end)
+    response = encode_chat(tokenizer, "How?", "Slowly." + 2 * word).response
+    assert response == encode_chat(tokenizer, "How?", "Slowly.").response
+
+
+def test_what_a_template_refuses_is_said_in_a_sentence():
+    found = train_bpe(["a b"], 263)
+    found.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        + TEMPLATES["qwen"][0]
+    )
+    messages = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "How?"}]
+    with pytest.raises(UserError, match="refuses messages of system, user: System role not supported;"):
+        encode_prompt(found, messages)
+
+
 def test_padding_on_the_left():
+    tokens, _ = pad_left([[5, 6], [8]], pad_id=None)
+    np.testing.assert_array_equal(tokens, [[5, 6], [0, 8]])
     tokens, mask = pad_left([[5, 6, 7], [8]], pad_id=9, width=4)
     np.testing.assert_array_equal(tokens, [[9, 5, 6, 7], [9, 9, 9, 8]])
     np.testing.assert_array_equal(mask, [[0, 1, 1, 1], [0, 0, 0, 1]])
@@ -121,6 +172,13 @@ def test_padding_on_the_left():
 def test_vocabularies_that_do_not_fit_are_refused():
     demo, config = demo_tokenizer(), TINY["llama2"]
     check_vocabulary(demo, dataclasses.replace(config, vocab_size=640))
+    seeing = train_bpe(["a b"], 263)
+    ids = len(seeing)
+    seeing.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    check_vocabulary(seeing, dataclasses.replace(config, vocab_size=ids))  # its embedding has no row for an image
+    seeing.add_tokens(["word"])
+    with pytest.raises(UserError, match="do not belong together"):
+        check_vocabulary(seeing, dataclasses.replace(config, vocab_size=ids))
     for size in (511, 32_000):
         with pytest.raises(UserError, match=f"512 tokens and the model {size}"):
             check_vocabulary(demo, dataclasses.replace(config, vocab_size=size))

@@ -10,6 +10,8 @@ import pytest
 
 from jaxalign.core import UserError
 from jaxalign.lm import TINY, load_pretrained, save_pretrained
+from jaxalign.lm.chat import end_of_turn
+from jaxalign.lm.tokenizer import demo_tokenizer, load_tokenizer, same_tokenizer
 from jaxalign.lm.transformer import parameter_shapes
 
 safetensors = pytest.importorskip("safetensors.numpy")
@@ -31,6 +33,20 @@ def test_round_trip(random_params, tmp_path, name, dtype):
     again, loaded = load_pretrained(tmp_path)
     assert again == config
     assert_same_bits(params, loaded)
+
+
+def test_a_checkpoint_says_where_its_turns_end(random_params, tmp_path):
+    """So that a server stops there, and not at the family's own ids."""
+    transformers = pytest.importorskip("transformers")
+    tokenizer, config = demo_tokenizer(), dataclasses.replace(TINY["llama3"], vocab_size=512)
+    save_pretrained(tmp_path, config, random_params(config), tokenizer=tokenizer)
+    served = transformers.GenerationConfig.from_pretrained(tmp_path)
+    ends = served.eos_token_id if isinstance(served.eos_token_id, list) else [served.eos_token_id]
+    assert {*ends} == {tokenizer.eos_token_id, end_of_turn(tokenizer)}
+    assert served.pad_token_id == tokenizer.pad_token_id
+    assert transformers.AutoConfig.from_pretrained(tmp_path).bos_token_id == tokenizer.bos_token_id
+    assert load_pretrained(tmp_path)[0] == config
+    assert same_tokenizer(load_tokenizer(tmp_path), tokenizer)
 
 
 def test_shards_and_their_index(random_params, tmp_path):

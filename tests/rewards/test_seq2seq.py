@@ -1,5 +1,6 @@
 """Sequence-to-sequence reward models: the one pass says what the model would say row by row."""
 
+import dataclasses
 import itertools
 from functools import partial
 
@@ -10,7 +11,7 @@ import pytest
 import tiny_lm
 
 from jaxalign.core.errors import UserError
-from jaxalign.lm import packing
+from jaxalign.lm import TINY, packing
 from jaxalign.lm.loss import cross_entropy
 from jaxalign.lm.packing import Example
 from jaxalign.lm.sampling import Sampling
@@ -106,6 +107,23 @@ def test_one_pass_says_what_the_rows_say_alone(judged):
         np.testing.assert_array_equal(found.match[i, : len(y)], logits.argmax(-1) == y)
         assert not found.match[i, len(y) :].any()
         assert (found.logprob[i, len(y) :] == 0).all()
+
+
+def test_padding_behind_a_response_is_not_seen_by_windowed_layers():
+    """A window counts tokens, not columns: the same response says the same however wide its row is."""
+    config = dataclasses.replace(TINY["gemma2"], vocab_size=MODEL.vocab_size, sliding_window=4)
+    assert any(config.windowed)
+    params = network(config).init(jax.random.key(0))
+    judge = tiny_lm.jit(lambda responses: seq2seq.feedback(config, params, responses, SEPARATOR))
+    prompt, response, found = [9, 10, 11], [12, 13, 14, 15, EOS], []
+    for width in (5, 8, 20):
+        tokens = np.array([[*prompt, *response, *[7] * (width - 5)]], np.int32)
+        there = np.arange(3 + width)[None] < 8
+        mask = jnp.asarray(there[:, 3:])
+        rows = Completions(jnp.asarray(tokens), jnp.asarray(there, jnp.int32), 3, mask, jnp.zeros(mask.shape))
+        found.append(np.asarray(judge(rows).logprob[0, :5]))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found[2], found[0], rtol=1e-5, atol=1e-5)
 
 
 def test_decoding_agrees_with_the_pass_up_to_the_divergence(judged):

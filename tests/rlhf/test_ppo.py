@@ -177,6 +177,16 @@ def test_a_step_that_is_not_finite_changes_nothing_and_stops_the_run(long_run, t
         training.fit(step, broken, stream, 50, frozen=tiny.params)
 
 
+def test_networks_that_become_nan_in_the_last_update_are_not_kept(long_run, tiny):
+    """The losses are finite, as they were taken before the update."""
+    step, stream, _, state, _ = long_run
+    broken = state._replace(hyper=state.hyper._replace(learning_rate=jnp.float32(jnp.inf)))
+    after, info = step(broken, stream.at(0), tiny.params)
+    assert not info.finite
+    for new, old in zip(jax.tree.leaves(after.networks), jax.tree.leaves(broken.networks)):
+        np.testing.assert_array_equal(new, old)
+
+
 def test_the_state_is_closed_and_adapters_are_trained_alone(long_run, tiny, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # see tests/lm/test_lora.py
     config = lora.LoraConfig(rank=2)
@@ -230,6 +240,10 @@ def test_grpo_learns_from_groups(table):
         ({"average": "mean"}, "tokens, responses, sums"),
         ({"epochs": 0}, "positive"),
         ({"lam": 1.5}, "from 0 to 1"),
+        ({"total_steps": 0}, "total_steps is 0; choose a positive"),
+        ({"score_clip": -1.0}, "positive"),
+        ({"learning_rate": -1.0}, "0 or a positive"),
+        ({"kl_coefficient": float("nan")}, "0 or a positive"),
         ({"missing_eos_penalty": 1.0}, "eos_id"),
         ({"refusals": ((99,),)}, "outside the vocabulary"),
         ({"speed": 1}, "no setting speed"),

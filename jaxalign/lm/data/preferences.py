@@ -212,11 +212,16 @@ def _split_messages(row: Row, chosen: Messages, rejected: Messages) -> tuple[Mes
     shared = 0
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
         shared += 1
-    if shared:
+    if shared and row.get("prompt") is None:
         return chosen[:shared], chosen[shared:], rejected[shared:]
+    given: Messages
     if isinstance(row.get("prompt"), str):
-        return ({"role": "user", "content": string(row, "prompt")},), chosen, rejected
-    return messages(row, "prompt"), chosen, rejected
+        given = ({"role": "user", "content": string(row, "prompt")},)
+    else:
+        given = messages(row, "prompt")
+    begin = chosen[:shared]
+    repeated = begin[: len(given)] == given or any(m == given[0] for m in begin if len(given) == 1)
+    return (begin if repeated else (*given, *begin)), chosen[shared:], rejected[shared:]
 
 
 def _margin(row: Row) -> float | None:

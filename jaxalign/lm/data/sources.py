@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ def rows(source: str | Path, split: str = "train", config: str | None = None) ->
     """All rows of a source, each with its place.
 
     Args:
-        source: a file, a folder (its files in alphabetical order, those of `split` if any is named after it), or the
-            name of a data set on the hub, `owner/name`.
+        source: a file, a folder (its files in alphabetical order; those of `split` if any file, or folder in it, is
+            named after a split), or the name of a data set on the hub, `owner/name`.
         split: part of the data set.
         config: its configuration, hub only.
 
@@ -26,7 +27,7 @@ def rows(source: str | Path, split: str = "train", config: str | None = None) ->
         `file:line` (lines and rows count from 1) and the row, or what is wrong with that line.
 
     Raises:
-        UserError: there is no such file, or of no known kind, or `datasets` is missing.
+        UserError: there is no such file, or of no known kind, or none of that split, or `datasets` is missing.
     """
     path = Path(source)
     if path.is_dir():
@@ -48,8 +49,19 @@ def _files(folder: Path, split: str) -> list[Path]:
     found = sorted(path for path in folder.rglob("*") if path.is_file() and _suffix(path))
     if not found:
         raise UserError(f"The folder {folder} holds no data file; known kinds are {', '.join(SUFFIXES)}.")
-    named = [path for path in found if path.name.startswith(split)]
-    return named or found
+    parts = {path: _split_of(path.relative_to(folder)) for path in found}
+    named = [path for path in found if parts[path] == split]
+    if named or not any(parts.values()):
+        return named or found
+    there = ", ".join(sorted({*parts.values()} - {""}))
+    raise UserError(f"The folder {folder} has no split {split!r}; there are {there}.")
+
+
+def _split_of(path: Path) -> str:
+    """Split that a file's name or folder says, such as train-00000-of-00002.parquet or test/data.jsonl; else ""."""
+    names = [path.name, *reversed(path.parts[:-1])]
+    known = re.compile(r"((?:train|test|validation|valid|val|dev|eval)(?:_[A-Za-z0-9_]*)?)(?:[-.]|$)")
+    return next((found[1] for name in names if (found := known.match(name))), "")
 
 
 def _of_file(path: Path) -> Iterator[tuple[str, Row | Broken]]:
