@@ -120,4 +120,4 @@ def _evaluation(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error!r}); write it anew with `jaxalign eval {folder}`.") from None
+        raise UserError(f"{path} cannot be read ({error!r}); write it anew with `jaxalign resume {folder}`.") from None

@@ -4,7 +4,8 @@ import dataclasses
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from jaxalign import saferl, track
 from jaxalign.core.errors import UserError
@@ -73,6 +74,10 @@ def check(config: TrainConfig) -> None:
     for name, value in (("num-envs", sizes.num_envs), ("rollout-length", sizes.rollout_length)):
         if value < 1:
             raise UserError(f"--{group}.{name} is {value}; choose 1 or more.")
+    if config.seed < 0 or config.seed >= 2**32:
+        raise UserError(f"--seed is {config.seed}; choose 0 to 4294967295.")
+    if len({*config.costs}) < len(config.costs):
+        raise UserError(f"--costs names one twice ({', '.join(config.costs)}); give each its one limit.")
     if config.steps < 1:
         raise UserError(f"--steps is {config.steps}; choose a positive number of environment steps.")
     if config.eval_episodes < 2:
@@ -170,19 +175,35 @@ def _read(path: Path, remedy: str) -> dict[str, Any]:
 
 def _config(raw: dict[str, Any], path: Path) -> TrainConfig:
     families = {"learner": saferl.OnPolicyConfig, "off_policy": saferl.OffPolicyConfig}
-    for family, values in [(TrainConfig, raw), *((families[name], raw[name]) for name in families.keys() & raw.keys())]:
-        known = [field.name for field in dataclasses.fields(family)]
-        unknown = sorted({*values} - {*known})
-        if unknown:
-            raise UserError(f"{path}: unknown field {unknown[0]!r}; choose among {', '.join(known)}.")
-    try:
-        values: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in raw.items()}
-        for name in families.keys() & raw.keys():
-            sizes = {key: tuple(value) if isinstance(value, list) else value for key, value in raw[name].items()}
-            values[name] = families[name](**sizes)
-        for name in ("out", "mesh"):
-            if values.get(name) is not None:
-                values[name] = Path(values[name])
-        return TrainConfig(**values)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error!r}); it is damaged or of another version.") from None
+    _check_fields(TrainConfig, {name: x for name, x in raw.items() if name not in families}, path)
+    values: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in raw.items()}
+    for name in families.keys() & raw.keys():
+        if not isinstance(raw[name], dict):
+            raise UserError(f"{path}: {name} is {raw[name]!r}, but an object with its fields is needed.")
+        _check_fields(families[name], raw[name], path)
+        values[name] = families[name](**{k: tuple(x) if isinstance(x, list) else x for k, x in raw[name].items()})
+    for name in ("out", "mesh"):
+        if values.get(name) is not None:
+            values[name] = Path(values[name])
+    return TrainConfig(**values)
+
+
+def _check_fields(family: type, values: dict[str, Any], path: Path) -> None:
+    """Raises UserError for a field that the family does not have, or a value of another kind than its annotation."""
+    hints = get_type_hints(family)
+    for name, value in sorted(values.items()):
+        if name not in hints:
+            raise UserError(f"{path}: unknown field {name!r}; choose among {', '.join(hints)}.")
+        if not _is_a(value, hints[name]):
+            kind = getattr(hints[name], "__name__", str(hints[name])) if not get_args(hints[name]) else hints[name]
+            raise UserError(f"{path}: {name} is {value!r}, but it is of the kind {kind}.")
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a JSON value can stand for a field with this annotation."""
+    if get_origin(hint) is UnionType:
+        return any(_is_a(value, part) for part in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, list) and all(_is_a(x, get_args(hint)[0]) for x in value)
+    kinds = {float: (int, float), Path: str, NoneType: NoneType}.get(hint, hint)
+    return isinstance(value, kinds) and isinstance(value, bool) == (hint is bool)

@@ -114,7 +114,7 @@ def _episodes(config: Play, env: Env, act: Act) -> list[Frame]:
             state, after, seen = step(key_act, np.int32(len(states)), state, obs)
             obs, over = after.obs, bool(after.terminated | after.truncated)
             states.append(jax.device_get(seen))
-            rewards.append(float(after.reward))
+            rewards.append(float(after.info.get(worlds.TASK_REWARD, after.reward)))
             costs.append(float(after.info["cost"]))
         stacked = jax.tree.map(lambda *x: np.stack(x), *states)
         frames += render.frames(stacked, np.array(rewards), np.array(costs), _stride(env.spec))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import envs_mjx
@@ -121,6 +122,7 @@ def train(config: TrainConfig) -> Result:
         UserError: a mistake in `config`, or its folder exists.
     """
     built = build(config)
+    config = dataclasses.replace(config, engine=built[0].spec.engine)  # whoever goes on, on whatever platform, needs it
     if config.mesh is not None:  # the run may be moved; its file need not
         config = dataclasses.replace(config, mesh=None, devices=built[2].size)
 
@@ -155,6 +157,8 @@ def evaluate(folder: Path, episodes: int, seed: int, deterministic: bool, video:
     Raises:
         UserError: there is no such run or no checkpoint.
     """
+    if episodes < 2:
+        raise UserError(f"--episodes is {episodes}; an interval needs at least 2.")
     config = dataclasses.replace(read_config(folder), eval_episodes=episodes, video=video)
     run = _Run(config, folder, *build(config))
     return run.evaluate(run.checkpoints.restore(run.like()), seed, f"evaluation-seed{seed}", deterministic)
@@ -180,6 +184,7 @@ class _Run:
         self.key = jax.random.key(config.seed)
         shape = jax.eval_shape(learner.init, self.key)
         self.where = dist.shardings(shape, mesh, saferl.SPLIT)
+        self._finite = jax.jit(_finite)
         self.shape = shape
 
     def like(self):
@@ -234,6 +239,11 @@ class _Run:
             if due or stopped or iteration == self.config.iterations:
                 self._record(*pending, trackers, clock)
                 pending = None
+                if not self._finite(evaluation.learned(state)):
+                    raise UserError(
+                        f"The policy holds numbers that are not finite after iteration {iteration}; the checkpoint "
+                        "before it is kept. Start anew with a lower learning rate."
+                    )
                 self.checkpoints.save(iteration, state)
                 saved = time.monotonic()
             if stopped:
@@ -288,6 +298,10 @@ class _Run:
         frames = render.frames(states, reward, cost.sum(axis=1), stride)
         path = self.folder / "policy.gif"
         print(f"\nFilm of one episode: {path} (drawn with {render.video(self.config.env, frames, path)})")
+
+
+def _finite(tree: Any) -> jax.Array:
+    return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]))
 
 
 class _Clock:

@@ -145,14 +145,19 @@ def resolve(name: str) -> str:
 
 
 def world(name: str, env: Env, limit: Sequence[float]) -> Env:
-    """The environment as a policy of the algorithm sees it: `env`, or with its budget added to the observation.
+    """The environment in which a policy of the algorithm is judged: `env`, or with its budget in the observation.
+
+    Worlds that change what is earned or when an episode ends, but nothing that the policy sees, are for training alone.
 
     Raises:
         UserError: unknown name.
     """
     parts = CATALOGUE[resolve(name)].parts()
+    if not isinstance(parts, Parts):
+        return env
     budget = jnp.asarray(limit, jnp.float32)
-    return parts.world(env, budget, budget) if isinstance(parts, Parts) else env
+    trained = parts.world(env, budget, budget)
+    return env if trained.spec.obs_blocks == env.spec.obs_blocks else trained
 
 
 def make(

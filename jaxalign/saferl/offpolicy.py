@@ -30,7 +30,7 @@ from jaxalign.dist import mesh as dist
 from jaxalign.saferl import policy_steps, replay
 from jaxalign.saferl.actors import Actor, squashed
 from jaxalign.saferl.constraints import Constraint
-from jaxalign.saferl.driver import Info, check_limit
+from jaxalign.saferl.driver import Info, check_limit, check_sizes
 from jaxalign.saferl.replay import Experience, Replay
 from jaxalign.saferl.rollout import RolloutState, rollout, start
 
@@ -289,6 +289,12 @@ def actor(env: Env, config: OffPolicyConfig, deterministic: bool):
 def check(env: Env, limit: Sequence[float], parts: Parts, config: OffPolicyConfig, mesh: Mesh) -> None:
     """Raises UserError for numbers that make no sense, before anything is compiled."""
     check_limit(env, limit)
+    check_sizes(
+        config,
+        positive=("num_envs", "rollout_length", "batch_size", "update_to_data", "averaging", "discount"),
+        rates=("learning_rate", "critic_learning_rate", "random_steps", "multiplier_steps"),
+        shares=("averaging", "discount"),
+    )
     if config.batch_size < 1 or config.batch_size % config.num_envs:
         raise UserError(
             f"batch_size is {config.batch_size}: a minibatch holds as many transitions of every one of the "

@@ -1,10 +1,12 @@
 """The on-policy driver: rollout, advantages, multipliers, policy step, critic fit.
 
-Cost and return per episode are estimated from the present batch alone, as (sum over the batch) x (mean episode length)
-/ (number of samples). Because first episodes are cut at evenly spread ages (`rollout.start`), a batch sees every phase
-of an episode equally, and by the renewal-reward theorem the estimate is that of full episodes under the policy of the
-batch. Deviation from OmniSafe, which averages the last 100 finished episodes: with hundreds of environments those
-belong to policies many iterations old, and none finishes at all at first.
+Cost and return per episode are estimated as (sum over the batch) x (mean episode length) / (number of samples). The
+sums are those of the present batch; the length is that of the last ten or so, so that the estimate lags behind by as
+much where episodes become longer (in tasks of fixed length they do not). Because first episodes are cut at evenly
+spread ages (`rollout.start`), a batch sees every phase of an episode equally, and by the renewal-reward theorem the
+estimate is that of full episodes under the policy of the batch. Deviation from OmniSafe, which averages the last 100
+finished episodes: with hundreds of environments those belong to policies many iterations old, and none finishes at all
+at first.
 """
 
 import dataclasses
@@ -27,7 +29,7 @@ from jaxalign.core.types import Env, Learner, Network, PRNGKey
 from jaxalign.dist import mesh as dist
 from jaxalign.saferl import policy_steps
 from jaxalign.saferl.constraints import Constraint
-from jaxalign.saferl.driver import Info, check_limit
+from jaxalign.saferl.driver import Info, check_limit, check_sizes
 from jaxalign.saferl.estimators import Estimator
 from jaxalign.saferl.policy_steps import PolicyStep, Problem
 from jaxalign.saferl.rollout import RolloutState, Transition, rollout, start
@@ -271,6 +273,7 @@ def _fit(critic: Network, optimiser, fit: CriticFit, state: "OnPolicyState", key
 def check(env: Env, limit: Sequence[float], parts: Parts, config: OnPolicyConfig, mesh: Mesh) -> None:
     """Raises UserError for numbers that make no sense, before anything is compiled."""
     check_limit(env, limit)
+    check_sizes(config, positive=("num_envs", "rollout_length"), rates=("learning_rate",))
     if config.rollout_length < 1 or config.rollout_length % parts.critic.num_minibatches:
         raise UserError(
             f"rollout_length is {config.rollout_length}, which cannot be split into {parts.critic.num_minibatches} "

@@ -362,6 +362,10 @@ def cpo(delta: float, *, damping: float, cg_iterations: int = 15, tries: int = 2
     return _constrained(cpo_direction, delta, damping, cg_iterations, tries)
 
 
-def pcpo(delta: float, *, damping: float, cg_iterations: int = 15, tries: int = 20) -> PolicyStep:
-    """Projection-based constrained policy optimisation (https://arxiv.org/abs/2010.03152)."""
+def pcpo(delta: float, *, damping: float, cg_iterations: int = 15, tries: int = 200) -> PolicyStep:
+    """Projection-based constrained policy optimisation (https://arxiv.org/abs/2010.03152).
+
+    The projection grows with the excess of the cost, and the line search has to shrink it to the trust region: from an
+    excess of 100 by three orders of magnitude, which 20 tries do not.
+    """
     return _constrained(pcpo_direction, delta, damping, cg_iterations, tries)

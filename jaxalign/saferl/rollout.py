@@ -15,6 +15,9 @@ from jaxalign.saferl.worlds import TASK_REWARD
 TOTAL = "cost"  # the indicator of the sum of all costs, what Safety-Gymnasium returns as `cost`
 
 
+RESET = 2  # of an environment's key; 0 and 1 are the halves into which every step splits it
+
+
 class RolloutState(NamedTuple):
     """B environments under way.
 
@@ -77,7 +80,7 @@ def start(env: Env, keys: Key[Array, " B"], index: Int[Array, " B"], num_envs: i
     First episodes are cut at evenly spread ages. Later resets are then spread over time as well, so that every batch
     sees all phases of an episode and has the same number of episode ends.
     """
-    env_state, obs = jax.vmap(lambda key: env.reset(jax.random.fold_in(key, 0)))(keys)
+    env_state, obs = jax.vmap(lambda key: env.reset(jax.random.fold_in(key, RESET)))(keys)
     cut = env.spec.horizon * (index + 1) // num_envs
     return RolloutState(env_state, obs, keys, jnp.zeros_like(index), jnp.maximum(cut, 1))
 
@@ -108,7 +111,7 @@ def rollout(
 
     def finish(env_state, after_obs, key, age, cut, done):
         """Resets one environment where its episode is done."""
-        fresh = lanes.where(done, reset, (env_state, after_obs), jax.random.fold_in(key, 1), *context)
+        fresh = lanes.where(done, reset, (env_state, after_obs), jax.random.fold_in(key, RESET), *context)
         return RolloutState(*fresh, key, jnp.where(done, 0, age), jnp.where(done, env.spec.horizon, cut))
 
     def step(state: RolloutState, _):

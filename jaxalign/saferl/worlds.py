@@ -62,7 +62,8 @@ def saute(unsafe_reward: float = -1.0, discount: float = 0.999) -> World:
 
         def reset(key):
             state, obs = env.reset(key)
-            left = jnp.broadcast_to(budget / whole, (len(env.spec.cost_names),)).astype(jnp.float32)
+            share = jnp.maximum(budget, SMALLEST) / whole
+            left = jnp.broadcast_to(share, (len(env.spec.cost_names),)).astype(jnp.float32)
             return BudgetState(state, left), jnp.append(obs, left)
 
         def step(state, action):

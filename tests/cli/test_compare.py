@@ -111,7 +111,7 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(UserError, match=r"ends in .png"):
         compare(Compare((a,), tmp_path / "figure.pdf"))
     (a / "evaluation.json").write_text("{}")
-    with pytest.raises(UserError, match="jaxalign eval"):
+    with pytest.raises(UserError, match="jaxalign resume"):
         compare(Compare((a,), tmp_path / "figure.png"))
     (a / "metrics.jsonl").unlink()
     with pytest.raises(UserError, match="no metrics file"):

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxalign import track
+from jaxalign import saferl, track
 from jaxalign.cli import run
 from jaxalign.cli.main import main
 
@@ -57,6 +59,7 @@ def test_a_run_leaves_its_records(whole):
     config = json.loads((whole / "config.json").read_text())
     assert config["versions"]["jax"]
     assert config["seed"] == 3
+    assert config["engine"] in ("mujoco", "mjx"), "as it was, for whoever goes on elsewhere"
     assert run.read_config(whole).learner.hidden == (8,)
     assert list((whole / "tensorboard").iterdir())
 
@@ -126,6 +129,13 @@ def test_a_damaged_checkpoint_is_named(whole, tmp_path, capsys):
         (["train", "--learner.num-envs", "-4"], "--learner.num-envs is -4"),
         (["train", "--learner.rollout-length", "7"], "rollout_length is 7, which cannot be split"),
         (["train", "--eval-episodes", "0"], "--eval-episodes is 0"),
+        (["train", "--learner.learning-rate", "nan"], "learning_rate is nan; choose 0"),
+        (["train", "--learner.hidden", "64", "0"], "hidden is (64, 0)"),
+        (["train", "--algorithm", "sac", "--off-policy.num-envs", "0"], "--off-policy.num-envs is 0"),
+        (["train", "--algorithm", "sac", "--off-policy.discount", "1.5"], "discount is 1.5; choose a number up to 1"),
+        (["train", "--algorithm", "sac", "--off-policy.update-to-data", "nan"], "update_to_data is nan"),
+        (["train", "--costs", "cost", "cost", "--cost-limit", "25", "1"], "--costs names one twice"),
+        (["train", "--seed", "99999999999999999999"], "--seed is 99999999999999999999"),
         (["resume", "nowhere"], "nowhere/config.json does not exist"),
         (["eval", "nowhere"], "nowhere/config.json does not exist"),
     ],
@@ -137,6 +147,47 @@ def test_bad_input_is_one_sentence(arguments, message, capsys, tmp_path, monkeyp
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "runs").exists(), "nothing may be left behind"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"learner": 5}, "learner is 5, but an object"),
+        ({"steps": "many"}, "steps is 'many', but it is of the kind int"),
+        ({"steps": 1.5}, "steps is 1.5"),
+        ({"seed": True}, "seed is True"),
+        ({"cost_limit": 25}, "cost_limit is 25"),
+        ({"learner": {"hidden": [64, "wide"]}}, "hidden is [64, 'wide']"),
+        ({"speed": 1}, "unknown field 'speed'"),
+    ],
+)
+def test_a_config_file_of_wrong_kinds_is_refused(content, message, tmp_path, capsys):
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    assert main(["train", "--config", str(tmp_path / "c.json")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_policy_that_diverges_stops_the_run_and_keeps_the_checkpoint_before(tmp_path, capsys, monkeypatch):
+    make = saferl.make
+
+    def poisoned(*args, **kwargs):
+        learner = make(*args, **kwargs)
+
+        def step(state):
+            state, info = learner.step(state)
+            spoil = jnp.where(state.iteration == 3, jnp.nan, 1.0)
+            return state._replace(policy=jax.tree.map(lambda x: x * spoil, state.policy)), info
+
+        return learner._replace(step=step)
+
+    monkeypatch.setattr(saferl, "make", poisoned)
+    assert main([*TRAIN, "--out", str(tmp_path), "--name", "wild", "--checkpoint-seconds", "0"]) == 2
+    assert "not finite after iteration 3" in capsys.readouterr().err
+    saved = [int(path.name) for path in (tmp_path / "wild" / "checkpoints").iterdir() if path.name.isdigit()]
+    assert max(saved) == 2
+    assert not (tmp_path / "wild" / "evaluation.json").exists()
 
 
 def test_existing_name_is_refused(whole, capsys):

@@ -7,10 +7,10 @@ import optax
 import pytest
 from recorded_policy import TRUST, dist_of, problem_of, recorded, recorded_actor, recorded_gradients, to_flat
 
-from jaxalign import nets
+from jaxalign import nets, saferl
 from jaxalign.core import Gaussian
 from jaxalign.core.types import Env, EnvSpec, TimeStep
-from jaxalign.saferl import actors, constraints, offpolicy, policy_steps, worlds
+from jaxalign.saferl import actors, constraints, offpolicy, policy_steps, rollout, worlds
 from jaxalign.saferl.replay import Experience, empty, push, sample
 from jaxalign.saferl.surrogates import focops
 
@@ -168,6 +168,52 @@ def test_early_termination():
         if spent > 2.0:
             break
     assert 0 < t < 29
+
+
+def test_a_budget_of_nothing_is_spent_by_the_first_cost():
+    env = worlds.saute(-1.0, 1.0)(replayed(recorded("saute"), 0, 30), jnp.zeros(1), jnp.zeros(1))
+    cost = recorded("saute")["cost"][:, 0]
+    first = int(np.argmax(cost > 0))
+    assert 0 < first < 29
+    state, obs = env.reset(jax.random.key(0))
+    assert obs[-1] == 1.0
+    for t in range(first + 1):
+        state, after = env.step(state, jnp.zeros(1))
+        assert (after.reward == after.info["task_reward"]) == (t < first)
+
+
+def test_what_ends_training_episodes_early_does_not_end_those_that_judge():
+    env = replayed(recorded("saute"), 0, 30)
+    assert saferl.world("ppo_early_terminated", env, (2.0,)) is env
+    assert saferl.world("ppo_lag", env, (2.0,)) is env
+    assert saferl.world("ppo_saute", env, (2.0,)).spec.obs_size == env.spec.obs_size + 1
+
+
+def test_no_environment_begins_with_the_noise_of_its_first_action():
+    """A reset and the actions around it draw from keys of their own."""
+    drawn = []
+    spec = EnvSpec("Keys", (("obs", 2),), (-1.0,), (1.0,), ("cost",), 4, 1.0, "none")
+
+    def reset(key):
+        return jax.random.key_data(key), jax.random.normal(key, (2,))
+
+    def step(state, action):
+        over = jnp.bool_(False)
+        return state, TimeStep(jnp.zeros(2), jnp.float32(0), jnp.zeros(1), over, over, {"cost": jnp.float32(0)})
+
+    def act(keys, obs):
+        drawn.append(keys)
+        noise = jax.vmap(lambda key: jax.random.normal(key, (2,)))(keys)
+        return noise, jnp.zeros(len(keys))
+
+    env = Env(reset, step, spec)
+    state = rollout.start(env, jax.random.split(jax.random.key(0), 8), jnp.arange(8), 8)
+    _, data = rollout.rollout(lambda: env, (), act, state, 12)
+    begins = np.asarray(data.obs).reshape(-1, 2)
+    begins = begins[(begins != 0).all(axis=1)]
+    assert len(begins) > 16
+    gap = np.abs(begins[:, None] - np.asarray(data.action).reshape(-1, 2)[None]).max(-1)
+    assert gap.min() > 1e-6
 
 
 # --- off-policy

@@ -490,7 +490,7 @@ def test_the_line_search_takes_the_first_point_within_the_trust_region(x64):
 
 @pytest.mark.parametrize("make", [trust_region, cpo, pcpo])
 def test_without_an_acceptable_point_parameters_stay(make, x64):
-    problem = plane(curve=1e12)
+    problem = plane(curve=1e120)
     start = jnp.zeros(2)
     new, info = update(make(0.5, damping=0.0), start, problem)
     np.testing.assert_array_equal(new, start)
@@ -522,6 +522,15 @@ def test_the_cost_may_use_what_is_left_below_the_limit_but_no_more(length, x64):
     first = fractions[np.argmax(fractions / np.sqrt(5) + 2 * fractions**2 <= 1.0)]
     assert 0.0 < first < 0.8
     np.testing.assert_allclose(info["step"], first, rtol=1e-6)
+
+
+@pytest.mark.parametrize("excess", [1.0, 100.0, 1e4])
+def test_pcpo_recovers_however_far_above_the_limit(excess, x64):
+    """The projection is as long as the excess; the line search finds the part of it that the trust region holds."""
+    new, info = update(pcpo(0.5, damping=0.0), jnp.zeros(2), plane(excess=(excess,)))
+    assert 0.8 * 0.5 <= info["kl"] / 0.8 <= 0.5 / 0.8
+    assert info["kl"] <= 0.5
+    assert new[0] < 0, "the cost falls"
 
 
 def test_of_several_constraints_the_most_violated_counts(x64):
