@@ -9,6 +9,8 @@ structures only grow at their end). On other platforms, under another major vers
 does not have, `host_call` is `jax.pure_callback`.
 """
 
+import atexit
+import contextlib
 import ctypes
 import functools
 import math
@@ -222,6 +224,21 @@ class _Target:
                     f"return {result.dtype}{list(result.shape)}: result_shapes with the batch axes in front."
                 )
             result[...] = value
+
+
+@atexit.register
+def _finish() -> None:
+    """Waits for what still runs: a program that calls Python when the interpreter is gone hangs the process, or worse.
+
+    A device works in order, so that whoever waits for a last operation has waited for all, also for programs whose
+    results nobody holds.
+    """
+    if not _targets:
+        return
+    with contextlib.suppress(Exception):  # what went wrong in them was told, or nobody asked
+        last = [jax.device_put(np.zeros(()), device) for device in jax.local_devices(backend="cpu")]
+        jax.block_until_ready([jax.jit(jnp.negative)(x) for x in last])
+        jax.block_until_ready([x for x in jax.live_arrays() if not x.is_deleted()])
 
 
 _targets: dict[tuple, _Target] = {}

@@ -275,3 +275,37 @@ def test_another_process_finds_the_program_in_the_cache(tmp_path):
     assert (second["hits"], second["misses"]) == (first["misses"], 0)
     assert first["out"] == [0.0, 2.0, 4.0]
     assert second["out"] == [0.0, 3.0, 6.0]  # the program is the first one's, the function its own
+
+
+EXIT = """
+import sys
+import jax
+import jax.numpy as jnp
+import numpy as np
+from envs_mjx.hostcall import host_call
+
+def add(x):
+    return np.asarray(x) + np.float32(1)
+
+def main():
+    @jax.jit
+    def program(x):
+        body = lambda x, _: (jnp.sin(host_call(add, "add", x, x)) @ x, None)
+        return jax.lax.scan(body, x, length=200)[0]
+    x = jnp.ones((300, 300))
+    run = program.lower(x).compile()
+    return run(x)
+
+kept = main()
+if sys.argv[1] == "dropped":
+    del kept
+print("the end", flush=True)
+"""
+
+
+@pytest.mark.parametrize("result", ["kept", "dropped"])
+def test_a_process_may_end_while_programs_run(result):
+    """They call Python until they are done, and the interpreter waits for them."""
+    command = [sys.executable, "-c", EXIT, result]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "the end\n"), done.stderr
