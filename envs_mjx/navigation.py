@@ -86,11 +86,30 @@ class Navigation:
         costs = self.task.cost_names
         if len(set(costs)) < len(costs) or "cost" in costs:
             raise ValueError(f"{self.task.name}: costs need names that differ, and none may be 'cost', their sum.")
-        if self.task.horizon < 1:
-            raise ValueError(f"{self.task.name}: the horizon is {self.task.horizon} steps; choose 1 or more.")
-        if self.task.new_goal and "goal" not in names:
-            raise ValueError(f"{self.task.name}: a new goal needs a group of objects called 'goal'.")
+        if not (isinstance(self.task.horizon, int) and self.task.horizon >= 1):
+            raise ValueError(
+                f"{self.task.name}: the horizon is {self.task.horizon} steps; choose a whole number above 0."
+            )
+        for name in ("reward_clip", "lidar_range"):
+            if not getattr(self.task, name) > 0:
+                raise ValueError(f"{self.task.name}: {name} is {getattr(self.task, name)}; choose a positive number.")
+        self._check_objects()
         layout.check(self.placements)
+
+    def _check_objects(self) -> None:
+        ghosts = {group.name for group in self.task.objects if group.kind == "ghost"}
+        if self.task.new_goal and "goal" not in ghosts:
+            raise ValueError(f"{self.task.name}: a new goal needs a group of ghosts called 'goal'.")
+        for name in ghosts & {*self.task.touches}:
+            raise ValueError(f"{self.task.name}: nothing can touch {name!r}, a group of ghosts.")
+        for group in self.task.objects:
+            if any(not size > 0 for shape in group.shapes for size in shape.size):
+                raise ValueError(f"{self.task.name}: {group.name} has a shape without size; choose positive lengths.")
+            if group.kind in ("free", "orbiting") and not group.density > 0:
+                raise ValueError(
+                    f"{self.task.name}: {group.name} can be moved but has density {group.density:g}; choose a positive "
+                    "one, in kg/m^3."
+                )
 
     def check(self) -> None:
         """Traces one step and draws layouts, and refuses a task whose parts do not fit.

@@ -4,6 +4,7 @@ import difflib
 import functools
 import importlib
 import importlib.util
+import re
 from pathlib import Path
 
 from envs_mjx import physics, tasks
@@ -41,6 +42,11 @@ def ids() -> tuple[str, ...]:
     return tuple(sorted({**_NAVIGATION, **_VELOCITY, **_OWN}))
 
 
+def navigation_ids() -> tuple[str, ...]:
+    """Those of `ids` in which a robot moves among objects, sorted."""
+    return tuple(sorted({**_NAVIGATION, **_OWN}))
+
+
 def register(env_id: str, agent: Agent, task: Task) -> None:
     """Gives a world of one's own an id, which `make` and every program that takes an id then knows.
 
@@ -50,13 +56,15 @@ def register(env_id: str, agent: Agent, task: Task) -> None:
         task: what is placed, rewarded and costs; see `envs_mjx.tasks.Task`.
 
     Raises:
-        ValueError: the id is taken or has a colon, or the task is impossible: objects that cannot fit, a group that
-        does
-            not exist, rewards or costs of the wrong shape.
+        ValueError: the id is taken or no name and version, or the task is impossible: objects that cannot fit, a group
+            that does not exist, numbers that make no sense, rewards or costs of the wrong shape.
     """
-    if not env_id.strip() or ":" in env_id or env_id in {**_NAVIGATION, **_VELOCITY}:
-        why = "is one of Safety-Gymnasium's" if env_id in ids() else "is empty or has a colon"
-        raise ValueError(f"The id {env_id!r} {why}; choose another.")
+    if env_id in {**_NAVIGATION, **_VELOCITY}:
+        raise ValueError(f"The id {env_id!r} is one of Safety-Gymnasium's; choose another.")
+    if not re.fullmatch(r"\w+-v\d+", env_id, re.ASCII):
+        raise ValueError(
+            f"The id {env_id!r} is not a name of letters, digits and _ with a version, such as 'MyWorld-v0'."
+        )
     if _OWN.get(env_id, (agent, task)) != (agent, task):
         why = "is taken by another world, or an earlier run of the same file"
         raise ValueError(f"The id {env_id!r} {why}; choose another.")

@@ -50,7 +50,7 @@ def proprioception(body: BodyMotion, site: tuple[float, float, float] = (0.0, 0.
 
 
 def pseudo_lidar(points: Float[Array, "N 2"], pos: Vec3, mat: Mat3, max_dist: float) -> Float[Array, "16"]:
-    """Closeness of the nearest object in each of 16 sectors around the agent, 1 at contact and 0 beyond ``max_dist``.
+    """Closeness of the nearest object in each of 16 sectors: 1 at the agent's centre, 0 beyond ``max_dist``.
 
     With ``v`` the object (taken at height 0) in the body frame, ``d = |v_xy|``, ``theta = atan2(v_y, v_x)``, bin
     width ``w = 2 pi / 16``, ``b = floor(theta / w)``, fraction ``f = theta / w - b`` and closeness

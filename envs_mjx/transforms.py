@@ -7,11 +7,15 @@ Each is a pure function from `Env` to `Env`, so they compose, also under ``vmap`
     env = transforms.actuator_gain(env, 0.7, 1.1)
 
 Reward, cost and the ends of episodes are those of the true state: a policy sees and acts through the noise, but is not
-judged through it. The id tells what was done, ``SafetyPointGoal1-v0+layouts(seed=3,number=20)+...``.
+judged through it. Velocity robots are the exception: their reward holds the price of the action, and that is of the one
+that arrives at the robot, with noise, gain and clipping. The id tells what was done,
+``SafetyPointGoal1-v0+layouts(seed=3,number=20)+...``.
 
 Randomness: ``reset(key)`` hands the same ``key`` to the environment inside, and each transform draws from its own named
 stream of it. So a transform changes neither the episode that a key stands for nor the draws of other transforms, and
-with its strength at zero it changes nothing, bit for bit. Like the environment, the state is all that a step needs.
+with its strength at zero it changes nothing, bit for bit (but that actions arrive clipped, which velocity robots price
+otherwise). Like the environment, the state is all that a step needs. Noise may leave the bounds that the doors give as
+observation space.
 
 What is not here: masses, friction, damping and gear of the model are compiled into the physics (``envs_mjx.physics``),
 the same for all episodes and lanes; `actuator_gain` and `disturbance` act where a policy meets them.

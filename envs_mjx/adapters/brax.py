@@ -7,7 +7,11 @@
     make_policy, params, metrics = ppo.train(env, num_timesteps=..., episode_length=env.spec.horizon, ...)
 
 The cost of a step is in ``state.info["cost"]`` and, for Brax's evaluation, in ``state.metrics["cost"]``, where it is
-summed over an episode; so are the single costs and whatever else the environment tells.
+summed over an episode; so are the single costs and whatever else the environment tells. With Brax's ``action_repeat``
+rewards are summed over the repeated steps, but ``info`` and ``metrics`` are those of the last.
+
+Actions are passed on as they are. Brax's learners write actions in [-1, 1]: Racecar's throttle goes to 20, Humanoid's
+torques to 0.4 (``env.spec.action_low`` and ``action_high``), so scale actions for those before this door.
 
 Ends of episodes. ``done`` means that the episode cannot go on: the robot died, or the simulation failed. The time limit
 is left to Brax's ``EpisodeWrapper``, which counts steps itself, tells ``info["truncation"]`` and treats any ``done`` of

@@ -4,6 +4,11 @@
     env = gymnasium.make("SafetyPointGoal1-v0")                    # also as SafetyPointGoal1Gymnasium-v0
     envs = gymnasium.make_vec("SafetyPointGoal1-v0", num_envs=64)  # one compiled program for all of them
 
+The compiled vector begins a new episode in the step that ends one (``AutoresetMode.SAME_STEP``) and draws no pictures.
+``vectorization_mode="async"`` forks a process in which JAX has threads, and hangs; where it must be, pass
+``vector_kwargs={"context": "spawn"}``. Gymnasium calls Ant's ``-v0`` out of date because there is a ``-v1``; it is the
+robot of the published results, see ``docs/worlds.md``.
+
 ``step`` returns five values. ``info["cost"]`` is 1.0 if any constraint was violated; ``info["cost_hazards"]`` and so on
 say which, and ``info["goal_met"]`` is there when a goal was reached, as in Safety-Gymnasium. The episode limit is the
 environment's own (``env.unwrapped.env_spec.horizon``), so nothing is registered as ``max_episode_steps``.

@@ -138,8 +138,10 @@ class Batch:
 
     def __init__(self, env: str | Env, num_envs: int, engine: str | None = None, max_episode_steps: int | None = None):
         self._reset, self._step, self.spec = _batch(_made(env, engine))
-        if num_envs < 1:
-            raise ValueError(f"{self.spec.id}: num_envs={num_envs}; a vector needs at least one environment.")
+        if not isinstance(num_envs, int | np.integer) or num_envs < 1:
+            raise ValueError(
+                f"{self.spec.id}: num_envs={num_envs}; a vector needs a whole number of environments above 0."
+            )
         self.num_envs, self._lanes = num_envs, None
         self.limit = _limit(self.spec, max_episode_steps)
 

@@ -15,12 +15,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, UInt8
 
 import envs_mjx
 from envs_mjx.api import EnvSpec, TimeStep
-from envs_mjx.registry import bare
+from envs_mjx.registry import bare, navigation_ids
 from envs_mjx.render.gl import canvas
 from envs_mjx.render.stage import seen
 
@@ -51,7 +52,7 @@ class VisionEnv(NamedTuple):
 
 def ids() -> tuple[str, ...]:
     """All ids that `make` knows, sorted: every navigation id with ``Vision`` before its version."""
-    return tuple(sorted(env_id.replace("-", "Vision-") for env_id in envs_mjx.ids() if "Velocity" not in env_id))
+    return tuple(sorted(env_id.replace("-", "Vision-") for env_id in navigation_ids()))
 
 
 def make(env_id: str, size: tuple[int, int] = SIZE, engine: str | None = None) -> VisionEnv:
@@ -85,7 +86,7 @@ def make(env_id: str, size: tuple[int, int] = SIZE, engine: str | None = None) -
         return blocks | {"vision": _pictures(base, size, state, len(host) if batched else None)}
 
     def begin(key: Key[Array, "*batch"]) -> tuple[Any, Observation]:
-        batched = key.ndim > 0
+        batched = key.ndim > (0 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 1)  # or a key of old style
         state, obs = reset[batched](key)
         return state, look(state, obs, batched)
 

@@ -79,14 +79,28 @@ def test_ids_are_taken_once(nav):
         envs_mjx.register("CarOrbitingPush-v0", CAR, nav.task._replace(horizon=5))
     with pytest.raises(ValueError, match="is one of Safety-Gymnasium's"):
         envs_mjx.register("SafetyPointGoal1-v0", CAR, nav.task)
-    with pytest.raises(ValueError, match="is empty or has a colon"):
-        envs_mjx.register("a:b", CAR, nav.task)
-    with pytest.raises(ValueError, match="is empty or has a colon"):
-        envs_mjx.register(" ", CAR, nav.task)
+    for env_id in ("a:b", " ", "MyWorld", "my world-v0", "A+B-v0", "My-World-v0", "World-v1.5"):
+        with pytest.raises(ValueError, match="is not a name of letters, digits and _ with a version"):
+            envs_mjx.register(env_id, CAR, nav.task)
     with pytest.raises(ValueError, match="horizon is 0 steps"):
         envs_mjx.register("CarBrief-v0", CAR, nav.task._replace(horizon=0))
     with pytest.raises(ValueError, match="none may be 'cost'"):
         envs_mjx.register("CarCost-v0", CAR, nav.task._replace(cost_names=("cost",)))
+    goal, *others = nav.task.objects
+    for change, message in (
+        ({"horizon": 2.5}, "horizon is 2.5 steps"),
+        ({"reward_clip": -1.0}, "reward_clip is -1.0"),
+        ({"lidar_range": 0.0}, "lidar_range is 0.0"),
+        ({"touches": ("goal",)}, "nothing can touch 'goal'"),
+        ({"objects": (goal._replace(kind="fixed"), *others)}, "needs a group of ghosts called 'goal'"),
+        ({"objects": (goal, *(group._replace(density=0.0) for group in others))}, "can be moved but has density 0"),
+        (
+            {"objects": (goal._replace(shapes=(goal.shapes[0]._replace(size=(-0.3, 0.1)),)), *others)},
+            "goal has a shape without size",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            envs_mjx.register("CarNonsense-v0", CAR, nav.task._replace(**change))
     endless = nav.task.objects[0]._replace(area=float("nan"))
     with pytest.raises(ValueError, match="must be finite, in m"):
         envs_mjx.register("CarNowhere-v0", CAR, nav.task._replace(objects=(endless, *nav.task.objects[1:])))

@@ -193,7 +193,12 @@ def make(
         ValueError: as for `environment.make`, or there are no environments.
     """
     if wrappers is None and kwargs.get("render_mode") is None:
-        return SafetyVectorEnv(env_id, num_envs, kwargs.get("engine"), kwargs.get("max_episode_steps"))
+        used = {name: kwargs.pop(name, None) for name in ("engine", "max_episode_steps")}
+        for name in ("render_mode", "camera_name", "width", "height", "autoreset"):  # of pictures, and always so
+            kwargs.pop(name, None)
+        if kwargs:
+            raise TypeError(f"make() got an unexpected keyword argument {next(iter(kwargs))!r}")
+        return SafetyVectorEnv(env_id, num_envs, **used)
     chain = [] if wrappers is None else [wrappers] if callable(wrappers) else list(wrappers)
 
     def create() -> gymnasium.Env:

@@ -126,6 +126,10 @@ class SafeRescaleAction(_SafeWrapper):
 
     def step(self, action: Any) -> Step:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One step with six values."""
+        if np.shape(action) != self.action_space.shape:
+            raise ValueError(
+                f"SafeRescaleAction: an action needs shape {self.action_space.shape}, got {np.shape(action)}."
+            )
         fraction = (action - self.min_action) / (self.max_action - self.min_action)
         return _six(self.env, self._low + (self._high - self._low) * fraction)
 
