@@ -99,7 +99,10 @@ class Navigation:
     def _check_objects(self) -> None:
         ghosts = {group.name for group in self.task.objects if group.kind == "ghost"}
         if self.task.new_goal and "goal" not in ghosts:
-            raise ValueError(f"{self.task.name}: a new goal needs a group of ghosts called 'goal'.")
+            some = (
+                "objects called 'goal'" if "goal" not in {g.name for g in self.task.objects} else "ghosts called 'goal'"
+            )
+            raise ValueError(f"{self.task.name}: a new goal needs a group of {some}.")
         for name in ghosts & {*self.task.touches}:
             raise ValueError(f"{self.task.name}: nothing can touch {name!r}, a group of ghosts.")
         for group in self.task.objects:

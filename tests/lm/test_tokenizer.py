@@ -147,7 +147,9 @@ def test_an_end_that_the_text_wrote_is_not_doubled(tokenizer):
     tokenizer, end = tokenizer
     word = tokenizer.convert_ids_to_tokens(end)
     response = encode_chat(tokenizer, "How?", "Slowly." + 2 * word).response
-    assert response == encode_chat(tokenizer, "How?", "Slowly.").response
+    assert response.count(end) == 1
+    assert response[-1] == end
+    assert decode_response(tokenizer, response).strip() == "Slowly."
 
 
 def test_what_a_template_refuses_is_said_in_a_sentence():
