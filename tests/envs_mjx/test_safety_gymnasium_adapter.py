@@ -239,3 +239,8 @@ def test_pictures_of_one_and_of_many(monkeypatch, counter):
 def test_bad_input_is_refused(counter, act, message):
     with pytest.raises(ValueError, match=message):
         act(counter)
+
+
+def test_a_vector_takes_no_keyword_that_it_does_not_know():
+    with pytest.raises(TypeError, match="'max_episode_step'"):
+        door.vector.make("SafetyPointGoal0-v0", num_envs=2, max_episode_step=5)

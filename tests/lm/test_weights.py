@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxalign.core import UserError
-from jaxalign.lm import TINY, load_pretrained, save_pretrained
+from jaxalign.lm import TINY, ModelConfig, load_pretrained, save_pretrained
 from jaxalign.lm.chat import end_of_turn
 from jaxalign.lm.tokenizer import demo_tokenizer, load_tokenizer, same_tokenizer
 from jaxalign.lm.transformer import parameter_shapes
@@ -139,3 +139,19 @@ def test_parameters_go_where_they_are_told(folder):
     shardings = jax.tree.map(lambda _: sharding, parameter_shapes(TINY["qwen2"]))
     params = load_pretrained(folder, shardings)[1]
     assert {leaf.sharding for leaf in jax.tree.leaves(params)} == {sharding}
+
+
+@pytest.mark.parametrize(
+    ("scaling", "message"),
+    [
+        ({"factor": 2.0}, "of type None is not supported"),
+        ({"rope_type": "yarn", "factor": 2.0}, "of type 'yarn' is not supported"),
+        ({"rope_type": "linear"}, "of type 'linear' lacks the number 'factor'"),
+        ({"rope_type": "llama3", "factor": 8.0, "high_freq_factor": 4.0}, "lacks the number 'low_freq_factor'"),
+    ],
+)
+def test_a_scaling_that_is_not_whole_is_refused(scaling, message):
+    raw = TINY["llama3"].to_hf() | {"rope_scaling": scaling}
+    raw.pop("rope_parameters", None)
+    with pytest.raises(UserError, match=message):
+        ModelConfig.from_hf(raw)
