@@ -99,10 +99,8 @@ class Navigation:
     def _check_objects(self) -> None:
         ghosts = {group.name for group in self.task.objects if group.kind == "ghost"}
         if self.task.new_goal and "goal" not in ghosts:
-            some = (
-                "objects called 'goal'" if "goal" not in {g.name for g in self.task.objects} else "ghosts called 'goal'"
-            )
-            raise ValueError(f"{self.task.name}: a new goal needs a group of {some}.")
+            kind = "ghosts" if any(group.name == "goal" for group in self.task.objects) else "objects"
+            raise ValueError(f"{self.task.name}: a new goal needs a group of {kind} called 'goal'.")
         for name in ghosts & {*self.task.touches}:
             raise ValueError(f"{self.task.name}: nothing can touch {name!r}, a group of ghosts.")
         for group in self.task.objects:

@@ -63,9 +63,8 @@ def encode_chat(tokenizer: Any, prompt: Prompt, response: str) -> Encoded:
         end = end_of_turn(tokenizer)
         whole = tokenizer(_plain(prompt) + response)["input_ids"]
         return Encoded(start, [*_without_end(_behind(tokenizer, start, whole, response), end), end])
-    answer, messages = _answer(tokenizer, _messages(prompt), response), _messages(prompt)
-    whole = _ids(tokenizer, _rendered(tokenizer, messages, add_generation_prompt=True) + answer)
-    return Encoded(start, _closed(tokenizer, _behind(tokenizer, start, whole, answer)))
+    text, answer = _turn(tokenizer, _messages(prompt), response)
+    return Encoded(start, _closed(tokenizer, _behind(tokenizer, start, _ids(tokenizer, text + answer), answer)))
 
 
 def _behind(tokenizer: Any, start: list[int], whole: list[int], text: str) -> list[int]:
@@ -90,7 +89,7 @@ def end_of_turn(tokenizer: Any) -> int:
         UserError: the tokenizer has neither.
     """
     if tokenizer.chat_template is not None:
-        answer = _answer(tokenizer, [{"role": "user", "content": _PROBE}], _PROBE)
+        _, answer = _turn(tokenizer, [{"role": "user", "content": _PROBE}], _PROBE)
         return _closed(tokenizer, _ids(tokenizer, answer))[-1]
     return _eos(tokenizer)
 
@@ -153,8 +152,8 @@ def _rendered(tokenizer: Any, messages: list[Message], *, add_generation_prompt:
         ) from None
 
 
-def _answer(tokenizer: Any, messages: list[Message], response: str) -> str:
-    """What the template writes for a response, from the end of the prompt on."""
+def _turn(tokenizer: Any, messages: list[Message], response: str) -> tuple[str, str]:
+    """What the template writes for a prompt, and for a response from the end of the prompt on."""
     start = _rendered(tokenizer, messages, add_generation_prompt=True)
     answered = [*messages, {"role": "assistant", "content": response}]
     whole = _rendered(tokenizer, answered, add_generation_prompt=False)
@@ -163,7 +162,7 @@ def _answer(tokenizer: Any, messages: list[Message], response: str) -> str:
             f"The chat template renders the prompt otherwise once it is answered (prompt ends {start[-40:]!r}); use a "
             f"template in which an answer only adds text."
         )
-    return whole[len(start) :]
+    return start, whole[len(start) :]
 
 
 def _closed(tokenizer: Any, ids: list[int]) -> list[int]:

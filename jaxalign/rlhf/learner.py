@@ -142,15 +142,13 @@ def make(
         excess = verdict.cost - hyper.limit
         networks, losses = improve(networks, experience, hyper, duals, excess, state.step, stream(key, "updates"))
 
-        sizes = [
-            jnp.sum(jnp.square(x.astype(jnp.float32))) for x in jax.tree.leaves((networks.policy, networks.critic))
-        ]
-        scalars = (*jax.tree.leaves(losses), verdict.reward, verdict.kl, *sizes)
+        scalars = (*jax.tree.leaves(losses), verdict.reward, verdict.kl)
+        moved = [jnp.isfinite(x).all() for x in jax.tree.leaves((networks.policy, networks.critic))]
         info = Info(
             **losses._asdict(),
             **verdict._asdict(),
             **measure(completions, settings.sampling.stops, settings.refusals)._asdict(),
-            finite=jnp.isfinite(jnp.stack(scalars)).all(),
+            finite=jnp.isfinite(jnp.stack(scalars)).all() & jnp.stack(moved).all(),
             multiplier=parts.constraint.multipliers(duals),
             kl_coefficient=hyper.kl_coefficient,
         )

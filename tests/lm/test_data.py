@@ -358,9 +358,15 @@ def test_a_prompt_that_is_given_is_kept(tmp_path):
         "rejected": [*begin, turn("assistant", "bad")],
     }
     whole = {name: [question, *row[name]] for name in ("chosen", "rejected")}
-    write(tmp_path / "p.jsonl", [row, whole, whole | {"prompt": "Q"}])
+    rows = [row, row | {"prompt": "Q"}, whole, whole | {"prompt": "Q"}, whole | {"prompt": [question]}]
+    write(tmp_path / "p.jsonl", [*rows, whole | {"prompt": " Q\n"}])
     records = data.load(data.schema("preference"), tmp_path / "p.jsonl").records
-    assert [record.prompt for record in records] == [(question, *begin)] * 3
+    assert [record.prompt for record in records] == [(question, *begin)] * 6
+    order = turn("system", "Be short.")
+    told = {name: [order, *messages] for name, messages in whole.items()}
+    write(tmp_path / "s.jsonl", [told, told | {"prompt": "Q"}, told | {"prompt": [question]}])
+    records = data.load(data.schema("preference"), tmp_path / "s.jsonl").records
+    assert [record.prompt for record in records] == [(order, question, *begin)] * 3
     assert records[0].chosen == (turn("assistant", "good"),)
 
 

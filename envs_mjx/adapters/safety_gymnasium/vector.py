@@ -194,8 +194,8 @@ def make(
     """
     if wrappers is None and kwargs.get("render_mode") is None:
         used = {name: kwargs.pop(name, None) for name in ("engine", "max_episode_steps")}
-        for name in ("render_mode", "camera_name", "width", "height", "autoreset"):  # of pictures, and always so
-            kwargs.pop(name, None)
+        for name in ("render_mode", "camera_id", "camera_name", "width", "height", "autoreset"):
+            kwargs.pop(name, None)  # there are no pictures, and episodes always begin anew
         if kwargs:
             raise TypeError(f"make() got an unexpected keyword argument {next(iter(kwargs))!r}")
         return SafetyVectorEnv(env_id, num_envs, **used)

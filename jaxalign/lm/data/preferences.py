@@ -220,7 +220,11 @@ def _split_messages(row: Row, chosen: Messages, rejected: Messages) -> tuple[Mes
     else:
         given = messages(row, "prompt")
     begin = chosen[:shared]
-    repeated = begin[: len(given)] == given or any(m == given[0] for m in begin if len(given) == 1)
+    spoken, asked = (tuple(m for m in turns if m["role"] != "system") for turns in (begin, given))
+    if isinstance(row["prompt"], str):  # another copy of the question, perhaps spaced otherwise
+        repeated = bool(spoken) and spoken[0]["role"] == "user"
+    else:
+        repeated = begin[: len(given)] == given or (bool(asked) and spoken[: len(asked)] == asked)
     return (begin if repeated else (*given, *begin)), chosen[shared:], rejected[shared:]
 
 
